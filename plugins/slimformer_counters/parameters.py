@@ -1,0 +1,33 @@
+"""The number of parameters of a sub-network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from slimformer.cost import COSTS, Workload
+from slimformer_counters.polynomial import Polynomial, Share, polynomial
+
+if TYPE_CHECKING:
+    from slimformer.backbone import Backbone
+    from slimformer.supernet import SuperNet
+
+
+@COSTS.register("params")
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters of the extracted sub-network, embeddings included; tied ones count once.
+
+    Law: `price(net, ...)(spec) == sum(p.numel() for p in net.extract(spec).parameters())`. Read from shapes and the topology
+    alone, so that a model on the meta device will do; the workload does not matter.
+    """
+
+    unit: ClassVar[str] = "parameters"
+
+    def price(self, supernet: SuperNet, backbone: Backbone, workload: Workload) -> Polynomial:
+        slices = supernet.topology.slices_of
+        shares = [
+            Share(name, parameter.numel(), tuple(group for group, _ in slices.get(name, ())))
+            for name, parameter in supernet.model.named_parameters()
+        ]
+        return polynomial(supernet.topology, shares)

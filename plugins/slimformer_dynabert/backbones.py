@@ -1,0 +1,86 @@
+"""BERT-family encoders: one description for BERT, RoBERTa, XLM-R, CamemBERT and ELECTRA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from slimformer.backbone import BACKBONES
+from slimformer.data import Batch
+from slimformer.errors import WorkloadError
+from slimformer.topology import Attribute, BlockStack, Slice, Topology, UnitGroup
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
+
+
+@BACKBONES.register("bert")
+@dataclass(frozen=True)
+class BertFamily:
+    """BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA: heads and feed-forward neurons (width), blocks (depth)."""
+
+    def describes(self, model: nn.Module) -> bool:
+        return getattr(getattr(model, "config", None), "model_type", "") in MODEL_TYPES
+
+    def topology(self, model: Any) -> Topology:
+        config = model.config
+        prefix = f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
+        path = f"{prefix}encoder.layer"
+        groups = []
+        for block in range(config.num_hidden_layers):
+            groups += [_heads(f"{path}.{block}", block, config), _neurons(f"{path}.{block}", block, config)]
+        embeddings = f"{prefix}embeddings"
+        if hasattr(model.get_submodule(prefix.rstrip(".")), "embeddings_project"):
+            embeddings = f"{prefix}embeddings_project"
+        stack = BlockStack("encoder", "depth", path, config.num_hidden_layers, embeddings)
+        return Topology(tuple(groups), (stack,))
+
+    def example(self, model: Any, batch_size: int, length: int) -> Batch:
+        import torch
+
+        longest = _longest_input(model.config)
+        if length > longest:
+            raise WorkloadError(
+                f"the model takes at most {longest} tokens, not {length}: set evaluation.workload.length (or --length)"
+            )
+        ids = torch.full((batch_size, length), 5)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def _longest_input(config: Any) -> int:
+    """Positions that the model has; RoBERTa's begin behind the padding index."""
+    first = 0 if config.model_type in ("bert", "electra") else config.pad_token_id + 1
+    return int(config.max_position_embeddings) - first
+
+
+def _linear(module: str, dim: int, unit_size: int) -> tuple[Slice, ...]:
+    """The slices of an `nn.Linear`: output rows take the bias along, input columns do not."""
+    weight = Slice(f"{module}.weight", dim, unit_size)
+    return (weight, Slice(f"{module}.bias", 0, unit_size)) if dim == 0 else (weight,)
+
+
+def _heads(block: str, index: int, config: Any) -> UnitGroup:
+    attention, size = f"{block}.attention", config.hidden_size // config.num_attention_heads
+    written = [part for name in ("query", "key", "value") for part in _linear(f"{attention}.self.{name}", 0, size)]
+    return UnitGroup(
+        name=f"encoder.{index}.heads",
+        axis="width.heads",
+        num_units=config.num_attention_heads,
+        slices=(*written, *_linear(f"{attention}.output.dense", 1, size)),
+        attributes=(
+            Attribute(f"{attention}.self", "num_attention_heads", 1),
+            Attribute(f"{attention}.self", "all_head_size", size),
+        ),
+    )
+
+
+def _neurons(block: str, index: int, config: Any) -> UnitGroup:
+    return UnitGroup(
+        name=f"encoder.{index}.ffn",
+        axis="width.ffn",
+        num_units=config.intermediate_size,
+        slices=(*_linear(f"{block}.intermediate.dense", 0, 1), *_linear(f"{block}.output.dense", 1, 1)),
+        config_field="intermediate_size",
+    )

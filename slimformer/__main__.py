@@ -1,0 +1,5 @@
+"""`python -m slimformer`, which torchrun and accelerate launch need."""
+
+from slimformer.cli import main
+
+main()

@@ -1,0 +1,54 @@
+"""Backbones: what a plugin says about a model family."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from slimformer.data import Batch
+from slimformer.errors import TopologyError
+from slimformer.registry import Registry
+from slimformer.topology import Topology
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Backbone(Protocol):
+    """A model family.
+
+    Laws: the eight of `slimformer.testing.check_backbone`, for every model that `describes` accepts.
+    """
+
+    def describes(self, model: nn.Module) -> bool:
+        """Whether this family's topology fits the model."""
+        ...
+
+    def topology(self, model: nn.Module) -> Topology:
+        """The unit groups and block stacks of one model; pure."""
+        ...
+
+    def example(self, model: nn.Module, batch_size: int, length: int) -> Batch:
+        """Inputs of the size at which costs are counted, without padding.
+
+        length: tokens in each example (vision models read their own image size instead).
+        Raises: WorkloadError where the model takes no input of that length.
+        """
+        ...
+
+
+BACKBONES: Registry[Backbone] = Registry("backbone", "backbones")
+
+
+def backbone_for(model: nn.Module) -> Backbone:
+    """The registered backbone that describes a model.
+
+    Raises: TopologyError naming the families there are.
+    """
+    for _, cls in BACKBONES:
+        backbone: Backbone = cls()
+        if backbone.describes(model):
+            return backbone
+    raise TopologyError(
+        f"no backbone describes {type(model).__name__}; there are: {', '.join(BACKBONES.names())}. "
+        "Write a plugin with a class that has `describes`, `topology` and `example` (docs/write_a_plugin.md)"
+    )

@@ -1,0 +1,283 @@
+"""The command line. torch is imported only by the commands that compute."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from slimformer.errors import SlimformerError
+from slimformer.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from slimformer.recipe import Recipe
+    from slimformer.rundir import RunFolder
+
+app = typer.Typer(
+    help="Make any pretrained transformer slimmable: train once, then pick the width and depth that fit.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+RUNS = Path("runs")
+INTERRUPTED = 130
+
+SetOption = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override one value of the recipe, e.g. --set finetune.epochs=1. Repeatable."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout; progress goes to stderr.")]
+RunOption = Annotated[Path | None, typer.Option("--run", help="A run folder. By default the last run in runs/.")]
+SubnetOption = Annotated[
+    str,
+    typer.Option("--subnet", help="A sub-network by its ratios, e.g. width0.5-depth0.75 or w0.5; or a JSON file with a spec."),
+]
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file, e.g. recipes/quickstart.toml.")],
+    overrides: SetOption = [],  # noqa: B006
+    out: Annotated[Path | None, typer.Option("--out", help="The run folder. By default runs/NAME.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan and the costs, train nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Make a model slimmable: do everything that a recipe says.
+
+    The same command again goes on where it stopped. Under torchrun or accelerate launch it uses all processes:
+    [bold]torchrun --nproc-per-node 2 -m slimformer run RECIPE[/]
+    """
+    from slimformer.recipe_file import read_recipe
+    from slimformer.rundir import RunFolder, folder_for
+
+    parsed = read_recipe(recipe, overrides)
+    folder = RunFolder(out or folder_for(parsed, RUNS))
+    if dry_run:
+        _dry_run(parsed, folder, as_json)
+        return
+    from slimformer import pipeline
+    from slimformer.console import ConsoleReport, results_table
+    from slimformer.processes import Processes
+
+    _quiet_libraries()
+    first = Processes().is_first
+    results = pipeline.run(parsed, folder, ConsoleReport(quiet=quiet or not first))
+    if first:
+        _show(results | {"run": str(folder.path)}, as_json, lambda: [results_table(results), f"run folder: {folder.path}"])
+
+
+@app.command()
+def search(
+    max_flops: Annotated[str, typer.Option(help="At most so many FLOPs (one multiply-add = 2), e.g. 1G.")] = "",
+    max_macs: Annotated[str, typer.Option(help="At most so many multiply-adds, e.g. 500M.")] = "",
+    max_params: Annotated[str, typer.Option(help="At most so many parameters, e.g. 30M.")] = "",
+    at_most: Annotated[list[str], typer.Option("--max", metavar="COST=VALUE", help="A limit on any cost. Repeatable.")] = [],  # noqa: B006
+    run_folder: RunOption = None,
+    strategy: Annotated[str, typer.Option(help="Who proposes sub-networks: see 'slimformer list strategies'.")] = "grid",
+    as_json: JsonOption = False,
+) -> None:
+    """Find the best sub-network of a run under limits on its cost.
+
+    Example: [bold]slimformer search --max-flops 1G --max-params 30M[/]
+    """
+    limits = _limits({"flops": max_flops, "macs": max_macs, "params": max_params}, at_most)
+    folder, recipe = _open(run_folder)
+    from slimformer import commands
+    from slimformer.console import ConsoleReport, candidates_table
+
+    _quiet_libraries()
+    found = commands.search_run(folder, recipe, limits, strategy, ConsoleReport(quiet=as_json))
+    title = " and ".join(str(limit) for limit in limits) or "no limit"
+    best = found["candidates"][0]["name"]
+    _show(
+        found,
+        as_json,
+        lambda: [
+            candidates_table(title, found["candidates"], found["metric"]),
+            f"best: {best}. Cut it out: slimformer export --run {folder.path} --subnet {best} --to FOLDER",
+        ],
+    )
+
+
+@app.command()
+def evaluate(
+    subnet: SubnetOption = "",
+    split: Annotated[
+        str, typer.Option(help="A split of the run's task; by default the one that the results are stated on.")
+    ] = "",
+    run_folder: RunOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score one sub-network of a run on a split."""
+    folder, recipe = _open(run_folder)
+    from slimformer import commands
+
+    _quiet_libraries()
+    found = commands.evaluate_run(folder, recipe, subnet, split)
+    _show(
+        found,
+        as_json,
+        lambda: [f"{found['name']} on {found['split']}", *(f"  {k}: {v:.2f} %" for k, v in found["metrics"].items())],
+    )
+
+
+@app.command()
+def export(
+    to: Annotated[Path, typer.Option("--to", help="The folder to write.")],
+    subnet: SubnetOption = "",
+    run_folder: RunOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Cut a sub-network out of a run as a folder that transformers loads without slimformer."""
+    folder, recipe = _open(run_folder)
+    from slimformer import commands
+
+    _quiet_libraries()
+    found = commands.export_run(folder, recipe, subnet, to)
+    _show(found, as_json, lambda: [f"{found['name']} is in {to}", f"load it with: {found['load']}"])
+
+
+@app.command("list")
+def list_components(
+    kind: Annotated[str, typer.Argument(help="One registry, e.g. tasks; all of them by default.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """List the components that recipes can name: one line each, with their options."""
+    from slimformer.registry import REGISTRIES
+
+    load_plugins()
+    if kind and kind not in REGISTRIES:
+        raise SlimformerError(f"no registry is called {kind!r}; there are: {', '.join(sorted(REGISTRIES))}")
+    chosen = {name: registry for name, registry in sorted(REGISTRIES.items()) if kind in ("", name)}
+    table = {name: {component: reg.summary(component) for component in reg.names()} for name, reg in chosen.items()}
+    _show(table, as_json, lambda: [_registry_lines(name, chosen[name]) for name in chosen])
+
+
+@app.command()
+def inspect(
+    checkpoint: Annotated[str, typer.Argument(help="A hub name, a folder, or package:DISTRIBUTION/FOLDER.")],
+    length: Annotated[int, typer.Option(help="Tokens in an example, for FLOPs.")] = 128,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a model's topology: its axes, unit groups and block stacks, and what the extremes cost. Loads no weights."""
+    load_plugins()
+    from slimformer import commands
+
+    _quiet_libraries()
+    found = commands.inspect_checkpoint(checkpoint, length)
+    _show(found, as_json, lambda: _inspection(found))
+
+
+def _open(run_folder: Path | None) -> tuple[RunFolder, Recipe]:
+    from slimformer.rundir import RunFolder, last_run
+
+    folder = RunFolder(run_folder or last_run(RUNS))
+    return folder, folder.recipe()
+
+
+def _limits(named: dict[str, str], at_most: list[str]) -> list[Any]:
+    from slimformer.cost import COSTS
+    from slimformer.quantity import parse_quantity
+    from slimformer.search import Limit
+
+    load_plugins()
+    pairs = [(cost, text) for cost, text in named.items() if text]
+    for item in at_most:
+        cost, equals, text = item.partition("=")
+        if not equals:
+            raise SlimformerError(f"--max {item}: write COST=VALUE, for example --max flops=1G")
+        pairs.append((cost, text))
+    for cost, _ in pairs:
+        COSTS.get(cost)
+    return [Limit(cost, parse_quantity(text)) for cost, text in pairs]
+
+
+def _dry_run(recipe: Recipe, folder: RunFolder, as_json: bool) -> None:
+    from slimformer import commands
+
+    _quiet_libraries()
+    plan = commands.plan(recipe, folder)
+    _show(plan, as_json, lambda: [f"{name}: {value}" for name, value in plan.items() if name != "recipe"])
+
+
+def _registry_lines(name: str, registry: Any) -> str:
+    import dataclasses
+
+    lines = [f"[bold]{name}[/]"]
+    for component, cls in registry:
+        options = ", ".join(field.name for field in dataclasses.fields(cls))
+        lines.append(f"  [cyan]{component}[/]  {registry.summary(component)}" + (f"  [dim]({options})[/]" if options else ""))
+    return "\n".join(lines)
+
+
+def _inspection(found: dict[str, Any]) -> list[Any]:
+    from rich.table import Table
+
+    from slimformer.quantity import format_quantity
+
+    groups = Table(title=f"{found['class']} (backbone {found['backbone']})")
+    for column in ("axis", "groups", "units in each", "share of parameters"):
+        groups.add_column(column, justify="left" if column == "axis" else "right")
+    for row in found["axes"]:
+        groups.add_row(row["axis"], str(row["groups"]), row["units"], f"{100 * row['share']:.1f} %")
+    costs = Table(title=f"costs at batch 1, length {found['length']}")
+    for column in ("sub-network", *found["units"]):
+        costs.add_column(column, justify="left" if column == "sub-network" else "right")
+    for row in found["extremes"]:
+        costs.add_row(row["name"], *(format_quantity(value) for value in row["costs"].values()))
+    return [groups, costs, "; ".join(f"{name}: {unit}" for name, unit in found["units"].items())]
+
+
+def _show(document: Any, as_json: bool, lines: Any) -> None:
+    """Print a result: as one JSON document, or for people."""
+    if as_json:
+        print(json.dumps(document))
+        return
+    from slimformer.console import out
+
+    for line in lines():
+        out.print(line, soft_wrap=isinstance(line, str), highlight=False)
+
+
+def _quiet_libraries() -> None:
+    """Keep the libraries' own progress bars and advice off the terminal; errors still come through."""
+    import datasets
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+
+
+def main() -> None:
+    """The console script: errors that a user can mend are one line (recipes: a line for each) and an exit code."""
+    try:
+        code = app(standalone_mode=False)  # typer turns Ctrl-C into the code 130, which it returns
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code or 0)
+    except SlimformerError as error:
+        print(f"slimformer: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        print("slimformer: stopped; nothing finished is lost, the same command goes on", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # typer's own usage errors
+            error.show()
+            sys.exit(error.exit_code)
+        raise

@@ -1,0 +1,228 @@
+"""What the commands do with a finished run, as functions that return plain data."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slimformer import checkpoint as checkpoints
+from slimformer.backbone import BACKBONES, backbone_for
+from slimformer.cost import COSTS, Workload
+from slimformer.errors import CheckpointError, RunError, SpaceError
+from slimformer.evaluation import evaluate
+from slimformer.export import auto_classes, export
+from slimformer.pipeline import Report, load_supernet, prices
+from slimformer.recipe import Recipe
+from slimformer.recipe_file import to_table
+from slimformer.rundir import MEND, RunFolder, write_text, writing
+from slimformer.search import STRATEGIES, Limit, search
+from slimformer.space import Axis, Space, count
+from slimformer.supernet import SuperNet
+from slimformer.topology import SubnetSpec, Topology
+
+
+def search_run(folder: RunFolder, recipe: Recipe, limits: list[Limit], strategy: str, report: Report) -> dict[str, Any]:
+    """Search a run's space; ratings are kept in the run folder, and those that are there already are not made again.
+
+    Returns: the metric, the split and the candidates that meet the limits, best first.
+    Raises: InfeasibleError, RunError.
+    """
+    results = folder.read_results()
+    chosen = STRATEGIES.build(strategy)
+    supernet = load_supernet(folder, recipe)
+    space = recipe.space.on(supernet.topology)
+    metric, split = results["metric"], results["split"]
+    pricers = prices(supernet, recipe, [limit.cost for limit in limits])
+    rater = Rater(folder, recipe, supernet, split)
+    names = {point.spec: point.name for point in space.points()}
+
+    def rate(spec: SubnetSpec) -> float:
+        value = rater.rate(spec)[metric]
+        report.say(f"{names.get(spec, 'per-layer')}: {metric} {value:.2f} %")
+        return value
+
+    def price(spec: SubnetSpec) -> dict[str, float]:
+        return {name: pricer(spec) for name, pricer in pricers.items()}
+
+    generator = torch.Generator().manual_seed(recipe.seed)
+    found = search(space, chosen, price, rate, limits, generator)
+    candidates = [
+        {"name": names.get(c.spec, "per-layer"), "rating": c.rating, "costs": dict(c.costs), "spec": c.spec.to_json()}
+        for c in found
+    ]
+    outcome = {"metric": metric, "split": split, "limits": [str(limit) for limit in limits], "candidates": candidates}
+    with writing(folder.path):
+        write_text(folder.path / "search.json", json.dumps(outcome, indent=2))
+    return outcome
+
+
+class Rater:
+    """Scores sub-networks of a finished run, each spec and split once; the data is loaded when the first score is needed."""
+
+    def __init__(self, folder: RunFolder, recipe: Recipe, supernet: SuperNet, split: str) -> None:
+        self._folder = folder
+        self._recipe = recipe
+        self._supernet = supernet
+        self._split = split
+        self._data: Any = None
+
+    def rate(self, spec: SubnetSpec) -> dict[str, float]:
+        """The task's metrics of a spec on the split, in percent."""
+        snapshot = self._recipe.snapshots[-1]
+        found = self._folder.rating(snapshot, self._split, spec)
+        if found is None:
+            if self._data is None:
+                self._data = self._recipe.task.load(str(self._folder.supernet))
+            batch_size = self._recipe.evaluation.batch_size
+            found = evaluate(self._supernet.frozen(spec), self._data, self._split, batch_size)
+            self._folder.add_rating(snapshot, self._split, spec, found)
+        return found
+
+
+def evaluate_run(folder: RunFolder, recipe: Recipe, subnet: str, split: str) -> dict[str, Any]:
+    """Score one sub-network of a run; it is the full-size one where `subnet` is empty."""
+    results = folder.read_results()
+    supernet = load_supernet(folder, recipe)
+    name, spec = find_subnet(recipe.space.on(supernet.topology), subnet)
+    split = split or results["split"]
+    metrics = Rater(folder, recipe, supernet, split).rate(spec)
+    return {"name": name, "split": split, "metrics": metrics, "spec": spec.to_json()}
+
+
+def export_run(folder: RunFolder, recipe: Recipe, subnet: str, to: Path) -> dict[str, Any]:
+    """Write one sub-network of a run as a folder that transformers loads."""
+    if to.exists() and (not to.is_dir() or any(to.iterdir())) and not (to / "subnet.json").is_file():
+        raise RunError(f"{to} exists and is no exported sub-network: give another --to folder")
+    supernet = load_supernet(folder, recipe)
+    name, spec = find_subnet(recipe.space.on(supernet.topology), subnet)
+    example = backbone_for(supernet.model).example(supernet.model, 2, 16)
+    processor = _processor(folder)
+    is_stock = export(supernet, spec, processor, example, to)
+    auto = next(iter(auto_classes(supernet.model)), type(supernet.model).__name__)
+    flag = "" if is_stock else ", trust_remote_code=True"
+    load = f"transformers.{auto}.from_pretrained({str(to)!r}{flag})"
+    return {"name": name, "folder": str(to), "stock": is_stock, "load": load, "spec": spec.to_json()}
+
+
+def _processor(folder: RunFolder) -> Any:
+    """The tokenizer (or image processor) that a run saved beside its super-network."""
+    from transformers import AutoProcessor
+
+    try:
+        return AutoProcessor.from_pretrained(folder.supernet)
+    except Exception as error:  # json, tokenizers and transformers each have their own
+        reason = str(error).strip().partition("\n")[0]
+        raise RunError(f"the tokenizer in {folder.supernet} is damaged ({reason}): {MEND}") from error
+
+
+def find_subnet(space: Space, subnet: str) -> tuple[str, SubnetSpec]:
+    """A sub-network by its name or by a JSON file with its spec; the largest one where the name is empty.
+
+    Raises: SpaceError, TopologyError.
+    """
+    if subnet.endswith(".json"):
+        try:
+            table = json.loads(Path(subnet).read_text(encoding="utf-8"))
+            spec = SubnetSpec.from_json(table.get("spec", table))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SpaceError(
+                f"{subnet} holds no spec ({error}): give a file with 'units' and 'blocks', as an exported subnet.json"
+            ) from None
+        space.topology.validate(spec)
+        return next((point.name for point in space.points() if point.spec == spec), Path(subnet).stem), spec
+    point = space.find(subnet) if subnet else space.largest()
+    return point.name, point.spec
+
+
+def plan(recipe: Recipe, folder: RunFolder) -> dict[str, Any]:
+    """What a run would do: sizes, steps and costs, found by loading weights and data but training nothing."""
+    source = checkpoints.resolve(recipe.model.checkpoint, recipe.model.fallback, recipe.model.sha256)
+    with checkpoints.from_recipe(recipe.model.checkpoint):
+        data = recipe.task.load(source)
+        model = recipe.task.load_model(source, recipe.model.attention)
+    supernet = SuperNet(model, backbone_for(model).topology(model))
+    space = recipe.space.on(supernet.topology)
+    pricers = prices(supernet, recipe)
+    per_epoch = math.ceil(len(data.train) / (recipe.machine.batch_size * recipe.machine.gradient_accumulation))
+    stages = {"finetune": recipe.finetune} | {stage.name: stage.training for stage in recipe.stage}
+    steps = {name: stage.max_steps or math.ceil(per_epoch * stage.epochs) for name, stage in stages.items()}
+    corners = {point.name: {n: p(point.spec) for n, p in pricers.items()} for point in (space.largest(), space.smallest())}
+    return {
+        "run folder": str(folder.path),
+        "model": type(model).__name__,
+        "train examples": len(data.train),
+        "calibration examples": len(data.calibration),
+        "evaluation": {name: len(split) for name, split in data.evaluation.items()},
+        "sub-networks": len(space.points()),
+        "optimizer steps": steps,
+        "costs": corners,
+        "recipe": to_table(recipe),
+    }
+
+
+def inspect_checkpoint(name: str, length: int) -> dict[str, Any]:
+    """A model's topology and the costs of its extremes, from its configuration alone."""
+    model = _skeleton(checkpoints.resolve(name))
+    backbone = backbone_for(model)
+    topology = backbone.topology(model)
+    supernet = SuperNet(model, topology)
+    space = _widest_space(topology)
+    pricers = {cost: COSTS.build(cost).price(supernet, backbone, Workload(1, length)) for cost in COSTS.names()}
+    return {
+        "class": type(model).__name__,
+        "backbone": BACKBONES.name_of(backbone),
+        "axes": _axes(topology, model),
+        "length": length,
+        "units": {cost: COSTS.build(cost).unit for cost in pricers},
+        "extremes": [
+            {"name": point.name, "costs": {cost: price(point.spec) for cost, price in pricers.items()}}
+            for point in (space.largest(), space.smallest())
+        ],
+        "groups": {
+            g.name: {"axis": g.axis, "units": g.num_units, "slices": [s.parameter for s in g.slices]} for g in topology.groups
+        },
+        "stacks": {s.name: {"axis": s.axis, "path": s.path, "blocks": s.num_blocks} for s in topology.stacks},
+    }
+
+
+def _skeleton(source: str) -> Any:
+    """The model that a checkpoint describes, on the meta device: shapes without weights."""
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(source)
+        cls = getattr(transformers, (config.architectures or [""])[0])
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{source} describes no transformers model: {str(error).splitlines()[0]}") from None
+    with torch.device("meta"):
+        return cls(config).eval()
+
+
+def _widest_space(topology: Topology) -> Space:
+    """A space of the topology's own axes from a quarter (blocks: half) to everything."""
+    ratios = {group.axis: (1.0, 0.25) for group in topology.groups} | {stack.axis: (1.0, 0.5) for stack in topology.stacks}
+
+    def evenly(num_blocks: int, ratio: float) -> tuple[int, ...]:
+        depth = count(num_blocks, ratio)
+        return tuple((i + 1) * num_blocks // depth - 1 for i in range(depth))
+
+    return Space(topology, tuple(Axis(name, choices) for name, choices in ratios.items()), evenly)
+
+
+def _axes(topology: Topology, model: torch.nn.Module) -> list[dict[str, Any]]:
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    total = sum(sizes.values())
+    rows = []
+    for axis in topology.axes:
+        groups = [group for group in topology.groups if group.axis == axis]
+        stacks = [stack for stack in topology.stacks if stack.axis == axis]
+        covered = {part.parameter for group in groups for part in group.slices}
+        covered |= {name for name in sizes for stack in stacks if name.startswith(f"{stack.path}.")}
+        units = sorted({group.num_units for group in groups} | {stack.num_blocks for stack in stacks})
+        share = sum(sizes[name] for name in covered) / total
+        rows.append({"axis": axis, "groups": len(groups) + len(stacks), "units": ", ".join(map(str, units)), "share": share})
+    return rows

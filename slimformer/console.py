@@ -1,0 +1,133 @@
+"""What the command line shows: progress, tables. Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from slimformer.quantity import format_quantity
+
+WIDE = 160
+"""Columns of a table that no terminal shows, so that no cell is cut."""
+
+out = Console() if Console().is_terminal else Console(width=WIDE)
+err = Console(stderr=True)
+
+PLAIN_SECONDS = 15.0
+"""Without a terminal a line of progress is printed at most this often."""
+
+
+class ConsoleReport:
+    """Progress bars with loss, speed and time left on a terminal; plain lines elsewhere.
+
+    quiet: say nothing.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._bars: Progress | None = None
+        self._task: TaskID | None = None
+        self._last = 0.0
+        self._note = ""
+        self._first = self._done = self._total = 0
+        self._since = 0.0
+
+    def say(self, text: str) -> None:
+        if not self._quiet:
+            err.print(text, soft_wrap=True, highlight=False)
+
+    def begin(self, stage: str, done: int, total: int) -> None:
+        self._note, self._last = "", time.monotonic()
+        self._first, self._done, self._total, self._since = done, done, total, time.monotonic()
+        if self._quiet:
+            return
+        if err.is_terminal:
+            columns = (
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            )  # fmt: skip
+            self._bars = Progress(*columns, console=err)
+            self._bars.start()
+            self._task = self._bars.add_task(stage, total=total, completed=done, note="")
+        else:
+            self.say(f"{stage}: from {done} of {total}")
+
+    def advance(self, stage: str, step: int, logs: dict[str, float]) -> None:
+        self._done = step if step >= 0 else self._done + 1
+        if logs:
+            self._note = _note(logs)
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, completed=self._done, note=f"{self._note} {self._speed():.2g}/s")
+        elif not self._quiet and time.monotonic() - self._last > PLAIN_SECONDS:
+            self._last = time.monotonic()
+            left = _duration((self._total - self._done) / self._speed())
+            self.say(f"{stage}: {self._done}/{self._total} {self._note} {self._speed():.2g}/s, {left} left")
+
+    def _speed(self) -> float:
+        """Steps a second since this process began or went on with the stage."""
+        return max(1, self._done - self._first) / max(1e-9, time.monotonic() - self._since)
+
+    def end(self, stage: str) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+        elif not self._quiet:
+            self.say(f"{stage}: {self._done}/{self._total} {self._note} in {_duration(time.monotonic() - self._since)}")
+        self._bars = self._task = None
+
+
+def _note(logs: Mapping[str, float]) -> str:
+    if "loss" in logs:
+        return f"loss {logs['loss']:.4g}"
+    return " ".join(f"{name} {value:.4g}" for name, value in logs.items())
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def results_table(results: Mapping[str, Any]) -> Table:
+    """The sub-networks of a run: costs, the main metric, its share of the teacher's, and the ratings at earlier points."""
+    from slimformer.results import SNAPSHOT_TITLES, row_metric, snapshots, teacher_metric
+
+    metric, teacher = results["metric"], teacher_metric(results)
+    work = results["workload"]
+    table = Table(
+        title=f"{results['name']}: {metric} on {results['split']}, %",
+        caption=f"costs at batch {work['batch_size']}, length {work['length']}; "
+        + "; ".join(f"{name}: {unit}" for name, unit in results["costs"].items()),
+    )
+    earlier = snapshots(results)
+    table.add_column("sub-network", no_wrap=True)
+    for name in (*results["costs"], *(SNAPSHOT_TITLES.get(name, f"after {name}") for name in earlier), metric, "of teacher"):
+        table.add_column(name, justify="right")
+    for row in results["rows"]:
+        value = row_metric(results, row)
+        share = f"{100 * value / teacher:.1f} %" if teacher else "-"
+        costs = [format_quantity(row["costs"][name]) for name in results["costs"]]
+        table.add_row(row["name"], *costs, *(f"{row['snapshots'][n]:.2f}" for n in earlier), f"[bold]{value:.2f}[/]", share)
+    table.add_section()
+    blanks = [""] * (len(results["costs"]) + len(earlier))
+    table.add_row("fine-tuned teacher", *blanks, f"{teacher:.2f}", "")
+    for name, scores in results["baselines"].items():
+        table.add_row(f"baseline: {name}", *blanks, f"{scores[metric]:.2f}", "")
+    return table
+
+
+def candidates_table(title: str, rows: Sequence[Mapping[str, Any]], metric: str) -> Table:
+    """Candidates of a search, the best first."""
+    table = Table(title=title)
+    table.add_column("sub-network", no_wrap=True)
+    for cost in rows[0]["costs"]:
+        table.add_column(cost, justify="right")
+    table.add_column(f"{metric}, %", justify="right")
+    for index, row in enumerate(rows):
+        style = "bold" if index == 0 else ""
+        table.add_row(row["name"], *(format_quantity(v) for v in row["costs"].values()), f"{row['rating']:.2f}", style=style)
+    return table

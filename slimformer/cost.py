@@ -1,0 +1,48 @@
+"""Costs: what a sub-network takes, computed from its spec."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
+
+from pydantic import ConfigDict, Field
+
+from slimformer.registry import Registry
+from slimformer.topology import SubnetSpec
+
+if TYPE_CHECKING:
+    from slimformer.backbone import Backbone
+    from slimformer.supernet import SuperNet
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The inputs for which a cost is stated.
+
+    batch_size: examples in a batch. length: tokens in an example, without padding.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    batch_size: Annotated[int, Field(ge=1)] = 1
+    length: Annotated[int, Field(ge=1)] = 128
+
+
+class Cost(Protocol):
+    """A price of a sub-network; `price` prepares once for a model and workload and returns a quick pure function.
+
+    Law: the returned function is non-decreasing in every group's number of units and in every stack's set of blocks.
+    """
+
+    unit: ClassVar[str]
+
+    def price(self, supernet: SuperNet, backbone: Backbone, workload: Workload) -> Pricer:
+        """The function from a spec to its price in `unit`."""
+        ...
+
+
+class Pricer(Protocol):
+    def __call__(self, spec: SubnetSpec) -> float: ...
+
+
+COSTS: Registry[Cost] = Registry("cost", "costs")

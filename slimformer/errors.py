@@ -1,0 +1,57 @@
+"""The errors slimformer raises on purpose: each says what was asked, what was found, and what to write instead."""
+
+from __future__ import annotations
+
+
+class SlimformerError(Exception):
+    """Root of every error that a user can mend; the command line prints it as one line and exits with `exit_code`."""
+
+    exit_code = 2
+
+
+class RecipeError(SlimformerError):
+    """A recipe (or an override of it) that cannot be read as one; the message lists every mistake, a line each."""
+
+
+class UnknownComponentError(SlimformerError):
+    """A name that no registered component has."""
+
+
+class TopologyError(SlimformerError):
+    """A topology that does not fit the model it is said to describe, or a spec that does not fit the topology."""
+
+
+class SpaceError(SlimformerError):
+    """Choices that the topology does not offer: an unknown axis, a ratio outside (0, 1]."""
+
+
+class WorkloadError(SlimformerError):
+    """Inputs of a size that the model does not take."""
+
+
+class CheckpointError(SlimformerError):
+    """Pretrained weights that cannot be found, read or trusted."""
+
+
+class DataError(SlimformerError):
+    """A data set, file or column that cannot be found or read."""
+
+
+class RunError(SlimformerError):
+    """A run folder that is missing, damaged, or holds a run of another recipe."""
+
+
+class ExportError(SlimformerError):
+    """A sub-network that could not be written as a model which reloads to the same outputs."""
+
+
+class InfeasibleError(SlimformerError):
+    """No sub-network of the space meets every limit."""
+
+    exit_code = 3
+
+
+class InterruptedRunError(SlimformerError):
+    """The user stopped the run; a checkpoint was written first, and the same command goes on from it."""
+
+    exit_code = 130

@@ -1,0 +1,64 @@
+"""Scores one sub-network on a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+from slimformer.data import Batch, to_device
+from slimformer.distill.forward import logits_of
+from slimformer.task import Example, Logits, TaskData
+
+
+def predict(
+    network: nn.Module,
+    examples: Sequence[Example],
+    collate: Callable[[Sequence[Example]], Batch],
+    batch_size: int,
+    autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Logits:
+    """The network's logits on every example, in the examples' order, one float32 array per output head.
+
+    Examples of like length share a batch, so that little is padded; the network is used in the mode that it is in.
+    """
+    order = sorted(range(len(examples)), key=lambda i: -_length(examples[i]))
+    device = next(network.parameters()).device
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(order), batch_size):
+            batch = collate([examples[i] for i in order[start : start + batch_size]])
+            inputs = {k: v for k, v in to_device(batch, device).items() if not k.endswith("labels")}
+            with autocast():
+                parts.append([head.float().cpu() for head in logits_of(network(**inputs))])
+    back = torch.tensor(order).argsort()
+    return tuple(torch.cat(heads)[back].numpy() for heads in zip(*parts, strict=True))
+
+
+def evaluate(
+    network: nn.Module,
+    data: TaskData,
+    split: str,
+    batch_size: int,
+    autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> dict[str, float]:
+    """The task's metrics of a network on a split, in percent."""
+    was_training = network.training
+    network.eval()
+    logits = predict(network, data.split(split), data.collate, batch_size, autocast)
+    network.train(was_training)
+    return {name: float(value) for name, value in data.score(split, logits).items()}
+
+
+def batches(
+    examples: Sequence[Example], collate: Callable[[Sequence[Example]], Batch], batch_size: int, limit: int = 0
+) -> list[Batch]:
+    """Consecutive batches of the first `limit` examples (0: of all), in order."""
+    chosen = [examples[i] for i in range(min(limit, len(examples)) if limit else len(examples))]
+    return [collate(chosen[start : start + batch_size]) for start in range(0, len(chosen), batch_size)]
+
+
+def _length(example: Example) -> int:
+    return len(example["input_ids"]) if "input_ids" in example else 0

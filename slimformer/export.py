@@ -1,0 +1,150 @@
+"""Writes a sub-network as a folder that transformers loads, and loads such folders."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from slimformer import narrow
+from slimformer.data import Batch
+from slimformer.distill.forward import logits_of
+from slimformer.errors import ExportError
+from slimformer.rundir import write_whole, writing
+from slimformer.supernet import SuperNet, renumber
+from slimformer.topology import SubnetSpec
+
+CODE_FILE = "modeling_slimformer"
+
+
+def export(supernet: SuperNet, spec: SubnetSpec, processor: Any, example: Batch, folder: Path) -> bool:
+    """Write a sub-network with its tokenizer, and check that the folder loads to the same outputs.
+
+    Where the model's own class can be configured to the sub-network's shapes the folder is a stock one. Otherwise it holds
+    stock weights, the shapes in `config.slimformer`, and one file of code that needs transformers alone
+    (`AutoModel....from_pretrained(folder, trust_remote_code=True)`, or `slimformer.load(folder)`).
+
+    Returns: whether the folder is a stock one.
+    Raises: ExportError where what loads differs from the sub-network; nothing is written then.
+    """
+    model = supernet.extract(spec).cpu().eval()
+    _configure_(model, supernet, spec)
+    is_stock = _shapes(model) == _shapes(_rebuild(model))
+    if not is_stock:
+        _describe_(model, supernet, spec)
+
+    def save(partial: Path) -> None:
+        model.save_pretrained(partial)  # type: ignore[operator]
+        if processor is not None:
+            processor.save_pretrained(partial)
+        if not is_stock:
+            (partial / f"{CODE_FILE}.py").write_text(_code(type(model)), encoding="utf-8")
+        (partial / "subnet.json").write_text(json.dumps(spec.to_json(), indent=2), encoding="utf-8")
+        _check_same(model, load(partial), example)
+
+    with writing(folder):
+        write_whole(folder, save)
+    return is_stock
+
+
+def load(folder: str | Path) -> nn.Module:
+    """Load an exported sub-network without running code from its folder.
+
+    Raises: ExportError where the folder does not hold an exported model.
+    """
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        base = getattr(transformers, (config.architectures or [""])[0].removeprefix("Slim"))
+        cls: Any = slim_class(base) if getattr(config, "slimformer", None) else base
+        return cls.from_pretrained(folder, config=config).eval()
+    except Exception as error:  # json, safetensors and the hub each have their own
+        reason = str(error).strip().partition("\n")[0]
+        raise ExportError(f"{folder} holds no exported model ({reason}): give a folder made by 'slimformer export'") from error
+
+
+def slim_class(base: type) -> type:
+    """The subclass of a stock model class that reads its layers' shapes from `config.slimformer`."""
+
+    def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
+        base.__init__(self, config, *args, **kwargs)  # type: ignore[misc]
+        narrow.narrow_(self, config.slimformer)
+
+    return type(f"Slim{base.__name__}", (base,), {"__init__": __init__, "__module__": base.__module__})
+
+
+def _configure_(model: nn.Module, supernet: SuperNet, spec: SubnetSpec) -> None:
+    """Say in the stock configuration what it can say: sizes on which all groups of a field agree."""
+    sizes: dict[str, set[int]] = {}
+    for name, units in spec.units.items():
+        group = supernet.topology.by_name[name]
+        if group.config_field:
+            sizes.setdefault(group.config_field, set()).add(units * group.config_per_unit)
+    for field, values in sizes.items():
+        if len(values) == 1:
+            setattr(model.config, field, values.pop())
+
+
+def _rebuild(model: nn.Module) -> nn.Module:
+    with torch.device("meta"):
+        return type(model)(model.config)
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _describe_(model: Any, supernet: SuperNet, spec: SubnetSpec) -> None:
+    """Write the sub-network's shapes and attributes, where they differ from the stock ones, into its configuration."""
+    stock = dict(_rebuild(model).named_modules())
+    linear: dict[str, list[int]] = {}
+    attributes: dict[str, dict[str, int]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module.weight.shape != stock[name].weight.shape:
+            linear[name] = list(module.weight.shape)
+    for group in spec.units:
+        for attribute in supernet.topology.by_name[group].attributes:
+            name = renumber(attribute.module, supernet.topology, spec)
+            attributes.setdefault(name, {})[attribute.name] = attribute.per_unit * spec.units[group]
+    model.config.slimformer = {"linear": linear, "attributes": attributes}
+    model.config.auto_map = {auto: f"{CODE_FILE}.Slim{type(model).__name__}" for auto in auto_classes(model)}
+
+
+def auto_classes(model: nn.Module) -> list[str]:
+    """The transformers `Auto...` classes that load models of this class."""
+    from transformers.models.auto import modeling_auto
+
+    found = []
+    for name, auto in vars(modeling_auto).items():
+        mapping = getattr(auto, "_model_mapping", None)
+        if inspect.isclass(auto) and mapping is not None and type(model.config) in mapping:
+            classes = mapping[type(model.config)]
+            if type(model) in (classes if isinstance(classes, list | tuple) else (classes,)):
+                found.append(name)
+    return found
+
+
+def _code(base: type) -> str:
+    """The code that an exported folder carries: `narrow_` and a subclass of the stock class."""
+    return (
+        f'"""A sub-network cut out by slimformer: transformers\' {base.__name__} with narrower layers."""\n\n'
+        f"from torch import nn\nfrom transformers import {base.__name__}\n\n\n"
+        f"{inspect.getsource(narrow.narrow_)}\n\n"
+        f"class Slim{base.__name__}({base.__name__}):\n"
+        "    def __init__(self, config, *args, **kwargs):\n"
+        "        super().__init__(config, *args, **kwargs)\n"
+        "        narrow_(self, config.slimformer)\n"
+    )
+
+
+def _check_same(model: nn.Module, loaded: nn.Module, example: Batch) -> None:
+    with torch.no_grad():
+        wanted, found = logits_of(model(**example)), logits_of(loaded(**example))
+    for one, other in zip(wanted, found, strict=True):
+        if not torch.allclose(one, other, rtol=1e-5, atol=1e-6):
+            raise ExportError(f"the exported model's logits differ by {(one - other).abs().max():.2g}; nothing was written")

@@ -1,0 +1,69 @@
+"""Activation-norm importance: how large a unit's output is on real inputs, times how strongly it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from slimformer.data import Batch, to_device
+from slimformer.importance.base import SCORERS, Scores, readers
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from slimformer.supernet import SuperNet
+    from slimformer.topology import UnitGroup
+
+
+@SCORERS.register("activation_norm")
+@dataclass(frozen=True)
+class ActivationNorm:
+    """Root of the summed squares of a unit's output over all real tokens; forward passes only, no labels.
+
+    With `weighted` each coordinate is multiplied by the norm of the weights that read it (as Wanda does for single
+    weights, arXiv 2306.11695), so that a unit which nothing reads scores zero; without it the score is the activation
+    norm alone (as in Minitron, arXiv 2407.14679, section 2.2).
+    """
+
+    weighted: bool = True
+    needs_data: ClassVar[bool] = True
+
+    def __call__(self, supernet: SuperNet, batches: Iterable[Batch]) -> Scores:
+        import torch
+
+        network = supernet.frozen(supernet.topology.full)
+        device = next(network.parameters()).device
+        mask: list[Tensor] = []
+        with ExitStack() as hooks, torch.no_grad():
+            sums = {}
+            for module in {module for group in supernet.topology.groups for module, _ in readers(group)}:
+                columns = network.get_parameter(f"{module}.weight").shape[1]
+                sums[module] = torch.zeros(columns, device=device)
+                hooks.callback(network.get_submodule(module).register_forward_pre_hook(_adder(sums[module], mask)).remove)
+            for batch in batches:
+                inputs = to_device(batch, device)
+                mask[:] = [inputs["attention_mask"].float()] if "attention_mask" in inputs else []
+                network(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
+        return {group.name: self._score(group, sums, network) for group in supernet.topology.groups}
+
+    def _score(self, group: UnitGroup, sums: Mapping[str, Tensor], network: nn.Module) -> Tensor:
+        units = []
+        for module, unit_size in readers(group):
+            weight = network.get_parameter(f"{module}.weight").square().sum(0) if self.weighted else 1.0
+            units.append((sums[module] * weight).unflatten(0, (-1, unit_size)).sum(1))
+        return sum(units[1:], start=units[0]).sqrt().cpu()
+
+
+def _adder(total: Tensor, mask: list[Tensor]) -> Callable[..., Any]:
+    """Adds the squares of a module's input to `total`, Float[Tensor, "columns"], over the tokens that are not padding."""
+
+    def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        values = args[0]
+        for index, example in enumerate(values):  # an example at a time: the squares stay small
+            squares = example.float().square()
+            is_masked = bool(mask) and values.shape[:2] == mask[0].shape
+            total.add_(mask[0][index] @ squares if is_masked else squares.flatten(0, -2).sum(0))
+
+    return hook

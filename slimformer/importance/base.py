@@ -1,0 +1,67 @@
+"""The protocol and registry of importance scorers, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from slimformer.data import Batch
+from slimformer.registry import Registry
+from slimformer.topology import Topology, UnitGroup
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from slimformer.supernet import SuperNet
+
+Scores = Mapping[str, "Tensor"]
+"""Group name -> Float[Tensor, "units"], higher is more important; comparable within a group."""
+
+
+class Scorer(Protocol):
+    """Gives each unit of each group an importance.
+
+    Laws: the super-network is left as it was; a unit whose outgoing weights are all zero scores no higher than any other
+    (for scorers that read the model); permuting the units permutes the scores.
+
+    needs_data: whether the scorer reads the batches at all.
+    """
+
+    needs_data: ClassVar[bool]
+
+    def __call__(self, supernet: SuperNet, batches: Iterable[Batch]) -> Scores: ...
+
+
+SCORERS: Registry[Scorer] = Registry("importance scorer", "scorers")
+
+
+def readers(group: UnitGroup) -> list[tuple[str, int]]:
+    """The modules that read a group's units, each with the unit size: those whose weight is sliced by input column."""
+    return [(part.module, part.unit_size) for part in group.slices if part.dim == 1 and part.parameter.endswith(".weight")]
+
+
+def writers(group: UnitGroup) -> list[tuple[str, int]]:
+    """The modules that write a group's units: those whose weight is sliced by output row."""
+    return [(part.module, part.unit_size) for part in group.slices if part.dim == 0 and part.parameter.endswith(".weight")]
+
+
+def save_scores(scores: Scores, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({name: score.contiguous().cpu() for name, score in scores.items()}, path)
+
+
+def load_scores(path: Path, topology: Topology) -> Scores:
+    """Read scores saved by `save_scores`.
+
+    Raises: TopologyError where they are not scores of this topology.
+    """
+    from safetensors.torch import load_file
+
+    from slimformer.errors import TopologyError
+
+    scores = load_file(path)
+    if {name: len(score) for name, score in scores.items()} != {g.name: g.num_units for g in topology.groups}:
+        raise TopologyError(f"{path} holds scores of another topology")
+    return scores

@@ -1,0 +1,73 @@
+"""Gates: a factor of one on every unit, whose gradient is the change in loss if the unit were removed, to first order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slimformer.importance.base import readers, writers
+from slimformer.topology import Topology
+
+GateKey = tuple[str, str]
+"""A group's name and the place of the gate in it."""
+
+
+class UnitGate(torch.autograd.Function):
+    """`values * gate` for a gate that is all ones: nothing is multiplied and no product is stored.
+
+    values: Float[Tensor, "batch ... units*unit_size"]; gate: Float[Tensor, "units"].
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, gate: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        ctx.units = len(gate)
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        (values,), (gradient,) = ctx.saved_tensors, gradients
+        columns = torch.zeros(values.shape[-1], device=values.device)
+        for one, other in zip(values, gradient, strict=True):  # an example at a time: the product stays small
+            columns += (one * other).flatten(0, -2).sum(0)
+        return gradient, columns.unflatten(0, (ctx.units, -1)).sum(1)
+
+
+@contextmanager
+def gated(network: nn.Module, topology: Topology) -> Iterator[dict[GateKey, Tensor]]:
+    """Put a gate on every unit of a full-size network while the context lasts.
+
+    Units are gated where they are read, and also where they are written if a single module writes them.
+    Yields: the gates by (group, place), each Float[Tensor, "units"] and requiring gradients.
+    """
+    device = next(network.parameters()).device
+    gates: dict[GateKey, Tensor] = {}
+    with ExitStack() as hooks:
+        for group in topology.groups:
+            for module, _ in readers(group):
+                gate = gates[group.name, f"into {module}"] = torch.ones(group.num_units, device=device, requires_grad=True)
+                hooks.callback(network.get_submodule(module).register_forward_pre_hook(_input_gate(gate)).remove)
+            written = writers(group)
+            if len(written) == 1:
+                module = written[0][0]
+                gate = gates[group.name, f"out of {module}"] = torch.ones(group.num_units, device=device, requires_grad=True)
+                hooks.callback(network.get_submodule(module).register_forward_hook(_output_gate(gate)).remove)
+        yield gates
+
+
+def _input_gate(gate: Tensor) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (UnitGate.apply(args[0], gate), *args[1:])
+
+    return hook
+
+
+def _output_gate(gate: Tensor) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return UnitGate.apply(output, gate)
+
+    return hook

@@ -1,0 +1,28 @@
+"""Random importance: the control."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from slimformer.data import Batch
+from slimformer.importance.base import SCORERS, Scores
+
+if TYPE_CHECKING:
+    from slimformer.supernet import SuperNet
+
+
+@SCORERS.register("random")
+@dataclass(frozen=True)
+class RandomScores:
+    """Random numbers: what any other scorer has to beat."""
+
+    seed: int = 0
+    needs_data: ClassVar[bool] = False
+
+    def __call__(self, supernet: SuperNet, batches: Iterable[Batch]) -> Scores:
+        import torch
+
+        generator = torch.Generator().manual_seed(self.seed)
+        return {group.name: torch.rand(group.num_units, generator=generator) for group in supernet.topology.groups}

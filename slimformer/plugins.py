@@ -1,0 +1,48 @@
+"""Finds plugins: every package that declares an entry point in the group "slimformer.plugins", and files that a recipe names."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+from slimformer.errors import RecipeError
+
+GROUP = "slimformer.plugins"
+
+
+@cache
+def load_plugins() -> tuple[str, ...]:
+    """Import every plugin, so that its components are registered; the built-in ones come in by the same door.
+
+    A plugin that fails to import is named in a warning and left out: it must not take the others down.
+    Returns: the names of the plugins that loaded.
+    """
+    loaded = []
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        try:
+            point.load()
+        except Exception as error:  # a stranger's code: anything can happen
+            warnings.warn(f"plugin {point.name!r} ({point.value}) was left out: {error!r}", stacklevel=2)
+        else:
+            loaded.append(point.name)
+    return tuple(loaded)
+
+
+@cache
+def load_file(path: Path) -> None:
+    """Run a Python file once, so that the components it defines are registered.
+
+    Raises: RecipeError where it is missing or fails.
+    """
+    spec = spec_from_file_location(f"slimformer_file_{path.stem}", path)
+    if path.suffix != ".py" or not path.is_file() or spec is None or spec.loader is None:
+        raise RecipeError(f"there is no Python file {path}: write the path of a plugin, from the recipe's folder")
+    module = sys.modules[spec.name] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # a stranger's code: anything can happen
+        raise RecipeError(f"plugin {path} failed: {type(error).__name__}: {error}") from error

@@ -1,0 +1,38 @@
+"""Quantities as people write them: "1G" <-> 1_000_000_000, "20ms" <-> 0.02."""
+
+from __future__ import annotations
+
+import re
+
+from slimformer.errors import SlimformerError
+
+_SCALES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+_PATTERN = re.compile(r"^\s*([0-9][0-9_]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([A-Za-z]*)\s*$")
+
+
+class QuantityError(SlimformerError):
+    """Text that is not a positive quantity."""
+
+
+def parse_quantity(text: str) -> float:
+    """Read "1G", "66.9M", "20ms", "1e9" as a plain number (counts as they are, times in seconds).
+
+    Law: `parse_quantity(format_quantity(x))` is within 0.5 % of `x` for every `x >= 1`.
+    """
+    match = _PATTERN.match(text)
+    scales = _SCALES | _SECONDS
+    if match is None or match[2] not in scales:
+        raise QuantityError(f"{text!r} is not a quantity: write a number with one of k, M, G, T (1G = 1e9) or s, ms, us")
+    value = float(match[1].replace("_", "")) * scales[match[2]]
+    if value <= 0:
+        raise QuantityError(f"{text!r} is not above zero: a limit must be a positive quantity, for example 1G")
+    return value
+
+
+def format_quantity(value: float) -> str:
+    """Write a count with four significant digits and a scale: 66984194 -> "66.98M"."""
+    for scale, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= scale:
+            return f"{value / scale:.4g}{suffix}"
+    return f"{value:.4g}"

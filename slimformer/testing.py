@@ -1,0 +1,348 @@
+"""The laws that every backbone keeps, as checks for plugin authors.
+
+    from slimformer.testing import check_backbone
+
+    def test_my_family_keeps_the_laws():
+        check_backbone(MyFamily(), tiny_model)
+
+The model should be tiny, its weights far enough from zero that every unit matters (drawn with standard deviation 0.3, say).
+A single law is checked by its own function: `check_masking(Case.of(MyFamily(), tiny_model))`.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from slimformer.backbone import Backbone
+from slimformer.cost import COSTS, Workload
+from slimformer.data import Batch
+from slimformer.importance.base import readers
+from slimformer.plugins import load_plugins
+from slimformer.rewiring import Shuffle
+from slimformer.space import Axis, Space, count
+from slimformer.supernet import SuperNet, renumber
+from slimformer.topology import SubnetSpec, Topology
+
+WIDTHS = (1.0, 0.75, 0.5, 0.25)
+DEPTHS = (1.0, 0.75, 0.5)
+LENGTH = 12
+
+
+@dataclass(frozen=True)
+class Case:
+    """One backbone on one model: what each check gets.
+
+    model: a copy, in eval mode and all of it trainable, that no super-network ever holds.
+    tolerance: the largest difference that counts as float error, as a fraction of the largest expected number.
+    """
+
+    backbone: Backbone
+    model: nn.Module
+    topology: Topology
+    batch: Batch
+    specs: tuple[SubnetSpec, ...]
+    tolerance: float
+    seed: int
+
+    @staticmethod
+    def of(
+        backbone: Backbone,
+        model: nn.Module,
+        *,
+        specs: Sequence[SubnetSpec] | None = None,
+        tolerance: float = 1e-4,
+        seed: int = 0,
+    ) -> Case:
+        """A case on random inputs; without `specs`, on the uniform ones and on six random per-layer ones."""
+        model = copy.deepcopy(model).eval().requires_grad_()
+        topology = backbone.topology(model)
+        generator = Generator().manual_seed(seed)
+        chosen = specs or (*uniform_specs(topology), *random_specs(topology, 6, generator))
+        batch = random_batch(backbone, model, generator)
+        return Case(backbone, model, topology, batch, tuple(dict.fromkeys(chosen)), tolerance, seed)
+
+    def new_supernet(self) -> SuperNet:
+        return SuperNet(copy.deepcopy(self.model), self.topology)
+
+    @cached_property
+    def supernet(self) -> SuperNet:
+        """One super-network for the checks that change no weight, so that each sub-network is built once."""
+        return self.new_supernet()
+
+    def run(self, model: nn.Module) -> list[Tensor]:
+        with torch.no_grad():
+            return tensors_of(model(**self.batch))
+
+
+def check_backbone(
+    backbone: Backbone,
+    model: nn.Module,
+    *,
+    specs: Sequence[SubnetSpec] | None = None,
+    tolerance: float = 1e-4,
+    seed: int = 0,
+) -> None:
+    """Check the eight laws on a tiny model, which is left as it was; the arguments are those of `Case.of`.
+
+    Raises: AssertionError naming the law and the spec that broke it.
+    """
+    case = Case.of(backbone, model, specs=specs, tolerance=tolerance, seed=seed)
+    for check in LAWS:
+        check(case)
+
+
+def check_full_size(case: Case) -> None:
+    """Law 1: the full-size sub-network computes exactly what the untouched model computes."""
+    with _law("1 (the full size is the model)", case.topology.full):
+        _close(case.run(case.supernet.subnet(case.topology.full)), case.run(case.model), tolerance=0)
+
+
+def check_rewiring(case: Case) -> None:
+    """Law 2: a rewiring changes no output beyond float error; its inverse restores every bit; `then` composes."""
+    first, second = (Shuffle(case.seed + n)(case.topology, {}) for n in range(2))
+    stepwise, at_once = case.new_supernet(), case.new_supernet()
+    with _law("2 (rewiring changes nothing)", case.topology.full):
+        first.apply_(stepwise)
+        _close(case.run(stepwise), case.run(case.model), case.tolerance)
+        first.inverse().apply_(stepwise)
+        _close(stepwise.parameters(), case.model.parameters(), tolerance=0)
+        for rewiring in (first, second):
+            rewiring.apply_(stepwise)
+        first.then(second).apply_(at_once)
+        _close(at_once.parameters(), stepwise.parameters(), tolerance=0)
+
+
+def check_masking(case: Case) -> None:
+    """Law 3: a live sub-network equals its extraction, and the full model with the other units masked, blocks skipped."""
+    for spec in case.specs:
+        with _law("3 (slicing is extracting is masking)", spec):
+            live = case.run(case.supernet.subnet(spec))
+            _close(case.run(case.supernet.extract(spec)), live, case.tolerance)
+            with masked(case.model, case.topology, spec):
+                _close(live, case.run(case.model), case.tolerance)
+
+
+def check_parameter_count(case: Case) -> None:
+    """Law 4: the parameters counted for a spec are those of its extraction."""
+    load_plugins()
+    price = COSTS.build("params").price(case.supernet, case.backbone, Workload(1, LENGTH))
+    for spec in case.specs:
+        with _law("4 (parameters are counted right)", spec):
+            found = sum(p.numel() for p in case.supernet.extract(spec).parameters())
+            _expect(price(spec) == found, f"{price(spec)} parameters were counted, the extraction has {found}")
+
+
+def check_gradients(case: Case) -> None:
+    """Law 5: a backward pass adds nothing outside its sub-network, and the passes add up to the summed loss's gradient."""
+    case.supernet.allocate_gradients_()
+    for spec in case.specs:
+        with _law("5 (no gradient outside a sub-network)", spec):
+            before = {name: gradient.clone() for name, gradient in _gradients(case.supernet.model).items()}
+            _loss(case.supernet.subnet(spec)(**case.batch)).backward()
+            for name, gradient in _gradients(case.supernet.model).items():
+                added = gradient - before[name]
+                if not case.topology.is_dropped(name, spec):
+                    _cut(added, name, case.topology, spec).zero_()
+                _expect(not added.any(), f"{name!r} has a gradient outside the sub-network")
+    with _law("5 (gradients add up)", *case.specs):
+        found = torch.cat([gradient.flatten() for gradient in _gradients(case.supernet.model).values()])
+        _close([found], [_summed_gradient(case)], case.tolerance)
+
+
+def check_costs(case: Case) -> None:
+    """Law 6: no registered cost falls when units or blocks are added."""
+    load_plugins()
+    specs = {*case.specs, case.topology.full}
+    prices = {}
+    for name, cost in COSTS:
+        price = cost().price(case.supernet, case.backbone, Workload(1, LENGTH))
+        prices[name] = {spec: price(spec) for spec in specs}
+    for low, high in itertools.permutations(specs, 2):
+        for name, of in prices.items() if is_part_of(low, high) else ():
+            with _law("6 (costs grow with size)", low, high):
+                _expect(of[low] <= of[high], f"{name!r} falls from {of[low]} to {of[high]}")
+
+
+def check_no_trace(case: Case) -> None:
+    """Law 7: building and running sub-networks leaves the super-network's values, keys, hooks and attributes alone."""
+    supernet = case.new_supernet()
+    held, weights = _held(supernet.model), {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+    for spec in case.specs:
+        with _law("7 (a sub-network leaves no trace)", spec):
+            for build in (supernet.subnet, supernet.extract):
+                case.run(build(spec))
+            now = supernet.state_dict()
+            _expect(list(now) == list(weights), "the state-dict keys changed")
+            _close(now.values(), weights.values(), tolerance=0)
+            changed = [name for name, state in _held(supernet.model).items() if state != held.get(name)]
+            _expect(not changed, f"attributes or hooks changed on modules {changed}")
+
+
+def check_specs_differ(case: Case) -> None:
+    """Law 8: two different specs give different outputs (a switch that does nothing is the classic bug)."""
+    outputs = {spec: case.run(case.supernet.subnet(spec)) for spec in case.specs}
+    for one, other in itertools.combinations(outputs, 2):
+        with _law("8 (different specs give different outputs)", one, other):
+            pairs = list(zip(outputs[one], outputs[other], strict=True))
+            _expect(any(_distance(a, b) > 16 * torch.finfo(a.dtype).eps for a, b in pairs), "both give the same outputs")
+
+
+LAWS: tuple[Callable[[Case], None], ...] = (
+    check_full_size, check_rewiring, check_masking, check_parameter_count,
+    check_gradients, check_costs, check_no_trace, check_specs_differ,
+)  # fmt: skip
+
+
+def uniform_specs(topology: Topology) -> list[SubnetSpec]:
+    """All widths at one ratio and all depths at one ratio, each combination; then each axis alone at each ratio."""
+    space = _space(topology, WIDTHS, DEPTHS)
+    deep = {stack.axis for stack in topology.stacks}
+    together = [{a: d if a in deep else w for a in topology.axes} for d in DEPTHS for w in WIDTHS]
+    alone = [{axis.name: ratio} for axis in space.axes for ratio in axis.ratios]
+    return list(dict.fromkeys(space.spec(choice) for choice in together + alone))
+
+
+def random_specs(topology: Topology, count: int, generator: Generator) -> list[SubnetSpec]:
+    """Per-layer specs: any number of units from 1 in each group, any blocks of each stack."""
+    space = _space(topology, (1.0, 1e-9), (1.0, 1e-9))
+    return [space.random_spec(generator) for _ in range(count)]
+
+
+def random_batch(backbone: Backbone, model: Any, generator: Generator) -> Batch:
+    """The backbone's example with random contents; where it has an attention mask, the last example is padded."""
+    batch = dict(backbone.example(model, 3, LENGTH))
+    for name, tensor in batch.items():
+        if name == "input_ids":
+            batch[name] = torch.randint(model.config.vocab_size, tensor.shape, generator=generator)
+        elif name == "attention_mask":
+            batch[name] = tensor.clone()
+            batch[name][-1, LENGTH // 2 :] = 0
+        elif tensor.is_floating_point():
+            batch[name] = torch.randn(tensor.shape, generator=generator).to(tensor.dtype)
+    return batch
+
+
+@contextmanager
+def masked(model: nn.Module, topology: Topology, spec: SubnetSpec) -> Iterator[None]:
+    """Meanwhile, by hooks, the units outside a spec read as zero in a full-size model and its dropped blocks do nothing."""
+    with ExitStack() as hooks:
+        for name, units in spec.units.items():
+            for module, unit_size in readers(topology.by_name[name]):
+                keep = _keep_first(units * unit_size)
+                hooks.callback(model.get_submodule(module).register_forward_pre_hook(keep).remove)
+        for stack in topology.stacks:
+            for block in set(range(stack.num_blocks)) - set(spec.blocks[stack.name]):
+                skipped = model.get_submodule(f"{stack.path}.{block}")
+                hooks.callback(skipped.register_forward_hook(_pass_by, with_kwargs=True).remove)
+        yield
+
+
+def tensors_of(outputs: Any) -> list[Tensor]:
+    """The floating-point tensors in whatever a model returns."""
+    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
+
+def is_part_of(small: SubnetSpec, large: SubnetSpec) -> bool:
+    """Whether every unit and block of one spec is in another."""
+    nested = all(set(kept) <= set(large.blocks[name]) for name, kept in small.blocks.items())
+    return nested and all(size <= large.units[name] for name, size in small.units.items())
+
+
+def _space(topology: Topology, widths: tuple[float, ...], depths: tuple[float, ...]) -> Space:
+    deep = {stack.axis for stack in topology.stacks}
+    axes = tuple(Axis(name, depths if name in deep else widths) for name in topology.axes)
+    return Space(topology, axes, lambda num_blocks, ratio: tuple(range(count(num_blocks, ratio))))
+
+
+def _keep_first(size: int) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        kept = torch.arange(args[0].shape[-1], device=args[0].device) < size
+        return (args[0].where(kept, 0), *args[1:])
+
+    return hook
+
+
+def _pass_by(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Any:
+    stream = next(itertools.chain(args, kwargs.values()))
+    return (stream, *output[1:]) if isinstance(output, tuple) else stream
+
+
+def _loss(outputs: Any) -> Tensor:
+    return torch.stack([tensor.square().mean() for tensor in tensors_of(outputs)]).sum()
+
+
+def _cut(full: Tensor, name: str, topology: Topology, spec: SubnetSpec) -> Tensor:
+    for dim, size in enumerate(topology.shape(name, full.shape, spec)):
+        full = full.narrow(dim, 0, size)
+    return full
+
+
+def _gradients(model: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def _summed_gradient(case: Case) -> Tensor:
+    """The gradient of the sub-networks' summed loss, by one backward pass through ordinary slicing of the full weights."""
+    full, topology = dict(case.model.named_parameters()), case.topology
+    total = torch.zeros(())
+    for spec in case.specs:
+        kept = [(name, _cut(p, name, topology, spec)) for name, p in full.items() if not topology.is_dropped(name, spec)]
+        weights = {renumber(name, topology, spec): part for name, part in kept}
+        total = total + _loss(torch.func.functional_call(case.supernet.subnet(spec), weights, kwargs=dict(case.batch)))
+    found = torch.autograd.grad(total, list(full.values()), allow_unused=True, materialize_grads=True)
+    return torch.cat([gradient.flatten() for gradient in found])
+
+
+def _held(model: nn.Module) -> dict[str, Any]:
+    """What each module holds besides its tensors and its parts, in a form that compares by value."""
+    apart = ("_parameters", "_buffers", "_modules")
+    return {n: _plain({k: v for k, v in vars(m).items() if k not in apart}) for n, m in model.named_modules()}
+
+
+def _plain(value: Any, levels: int = 4) -> Any:
+    """A copy that later changes of the value cannot reach; what lies deeper stands by its identity."""
+    if isinstance(value, str | int | float | None):
+        return value
+    if isinstance(value, Mapping) and levels:
+        return [(str(key), _plain(item, levels - 1)) for key, item in value.items()]
+    if isinstance(value, list | tuple | set) and levels:
+        return [_plain(item, levels - 1) for item in value]
+    return _plain(vars(value), levels - 1) if hasattr(value, "__dict__") and levels else id(value)
+
+
+def _distance(found: Tensor, wanted: Tensor) -> float:
+    """The largest difference, as a fraction of the largest wanted number."""
+    if torch.equal(found, wanted):
+        return 0.0
+    return float((found - wanted).abs().max() / wanted.abs().max().clamp(min=torch.finfo(torch.float32).tiny))
+
+
+def _close(found: Any, wanted: Any, tolerance: float) -> None:
+    for a, b in zip(found, wanted, strict=True):
+        _expect(a.shape == b.shape, f"a tensor has shape {tuple(a.shape)} instead of {tuple(b.shape)}")
+        _expect(_distance(a, b) <= tolerance, f"a tensor is off by {_distance(a, b):.2g} of its largest number")
+
+
+def _expect(kept: bool, complaint: str) -> None:
+    if not kept:
+        raise AssertionError(complaint)
+
+
+@contextmanager
+def _law(title: str, *specs: SubnetSpec) -> Iterator[None]:
+    """Name the law and the specs in whatever goes wrong inside."""
+    try:
+        yield
+    except Exception as error:  # a wrong topology can break a model's forward in any way
+        where = " and ".join(str(spec.to_json()) for spec in specs)
+        raise AssertionError(f"law {title} is broken for {where}: {type(error).__name__}: {error}") from error

@@ -1,0 +1,223 @@
+"""The topology of a model: which slices of which parameters make up each head, neuron or block.
+
+A backbone plugin states it; everything else (sub-networks, rewiring, importance, counting, export) follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from slimformer.errors import TopologyError
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The part of one parameter that belongs to a unit group.
+
+    Unit `u` owns the indices `u * unit_size ... (u + 1) * unit_size - 1` of dimension `dim` of `parameter`.
+    unit_size: the head size for attention heads, 1 for feed-forward neurons.
+    """
+
+    parameter: str
+    dim: int
+    unit_size: int = 1
+
+    @property
+    def module(self) -> str:
+        return self.parameter.rpartition(".")[0]
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A number that a module reads instead of its weight's shape: `module.name == per_unit * units` in a sub-network."""
+
+    module: str
+    name: str
+    per_unit: int
+
+
+@dataclass(frozen=True)
+class UnitGroup:
+    """Units (heads, neurons) coupled across slices.
+
+    Law: permuting the units in all slices at once leaves the model's function unchanged.
+
+    axis: the elastic direction, as a dotted path: "width.heads" is covered by a choice for "width" and for "width.heads".
+    config_field: the stock configuration's name for `config_per_unit * units`, or "" where it has none; a sub-network
+        whose groups all agree on it can be stored in the stock format.
+    """
+
+    name: str
+    axis: str
+    num_units: int
+    slices: tuple[Slice, ...]
+    attributes: tuple[Attribute, ...] = ()
+    config_field: str = ""
+    config_per_unit: int = 1
+
+
+@dataclass(frozen=True)
+class BlockStack:
+    """A list of transformer blocks of which some may be dropped.
+
+    path: the `nn.ModuleList` (or `nn.Sequential`) that holds the blocks.
+    embeddings: the module whose output enters the first block.
+    config_field: the stock configuration's name for the number of blocks.
+    """
+
+    name: str
+    axis: str
+    path: str
+    num_blocks: int
+    embeddings: str
+    config_field: str = "num_hidden_layers"
+
+    def prefix(self, block: int) -> str:
+        """What the names of a block's parameters begin with."""
+        return f"{self.path}.{block}."
+
+
+@dataclass(frozen=True)
+class SubnetSpec:
+    """One sub-network, written as exact integers.
+
+    units: how many units of each group remain (the first ones); groups inside dropped blocks do not appear.
+    blocks: which blocks of each stack remain, in ascending order.
+
+    Hashable; `SubnetSpec.from_json(spec.to_json()) == spec`.
+    """
+
+    units: Mapping[str, int]
+    blocks: Mapping[str, tuple[int, ...]]
+
+    @cached_property
+    def key(self) -> tuple[Any, ...]:
+        return tuple(sorted(self.units.items())), tuple(sorted(self.blocks.items()))
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SubnetSpec) and self.key == other.key
+
+    def to_json(self) -> dict[str, Any]:
+        return {"units": dict(self.units), "blocks": {name: list(kept) for name, kept in self.blocks.items()}}
+
+    @staticmethod
+    def from_json(table: Mapping[str, Any]) -> SubnetSpec:
+        blocks = {name: tuple(int(b) for b in kept) for name, kept in table["blocks"].items()}
+        return SubnetSpec({name: int(n) for name, n in table["units"].items()}, blocks)
+
+
+@dataclass(frozen=True)
+class Topology:
+    """All unit groups and block stacks of one model."""
+
+    groups: tuple[UnitGroup, ...]
+    stacks: tuple[BlockStack, ...]
+    by_name: Mapping[str, UnitGroup] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_name", {group.name: group for group in self.groups})
+        if len(self.by_name) != len(self.groups):
+            raise TopologyError("two unit groups of a topology have the same name")
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Every axis that this model offers, in the order of the topology."""
+        return tuple(dict.fromkeys([group.axis for group in self.groups] + [stack.axis for stack in self.stacks]))
+
+    @cached_property
+    def owner(self) -> Mapping[str, tuple[str, int]]:
+        """The stack and block that hold each unit group, for the groups inside a block."""
+        owners = {}
+        for stack in self.stacks:
+            for group in self.groups:
+                for block in range(stack.num_blocks):
+                    if group.slices[0].parameter.startswith(stack.prefix(block)):
+                        owners[group.name] = (stack.name, block)
+        return owners
+
+    @cached_property
+    def slices_of(self) -> Mapping[str, tuple[tuple[UnitGroup, Slice], ...]]:
+        """The slices of each elastic parameter, by the parameter's name."""
+        found: dict[str, tuple[tuple[UnitGroup, Slice], ...]] = {}
+        for group in self.groups:
+            for part in group.slices:
+                found[part.parameter] = (*found.get(part.parameter, ()), (group, part))
+        return found
+
+    def is_dropped(self, name: str, spec: SubnetSpec) -> bool:
+        """Whether a parameter or module lies in a block that the spec drops."""
+        for stack in self.stacks:
+            head = f"{stack.path}."
+            if name.startswith(head):
+                index = name[len(head) :].partition(".")[0]
+                return int(index) not in spec.blocks[stack.name]
+        return False
+
+    def is_alive(self, group: UnitGroup, blocks: Mapping[str, tuple[int, ...]]) -> bool:
+        """Whether a group lies outside the dropped blocks."""
+        stack, block = self.owner.get(group.name, ("", -1))
+        return block in blocks.get(stack, (-1,))
+
+    def spec(self, units: Mapping[str, int], blocks: Mapping[str, Iterable[int]]) -> SubnetSpec:
+        """A valid spec: sizes of groups inside dropped blocks are left out, groups and stacks not given stay whole.
+
+        Raises: TopologyError for an unknown name, a number of units outside 1..num_units, or no remaining block.
+        """
+        known_stacks = {stack.name for stack in self.stacks}
+        for name in (*(set(units) - set(self.by_name)), *(set(blocks) - known_stacks)):
+            raise TopologyError(f"the topology has no group or stack called {name!r}")
+        kept = {s.name: tuple(sorted(set(blocks.get(s.name, range(s.num_blocks))))) for s in self.stacks}
+        for stack in self.stacks:
+            if not kept[stack.name] or not set(kept[stack.name]) <= set(range(stack.num_blocks)):
+                raise TopologyError(
+                    f"stack {stack.name!r} keeps blocks {list(kept[stack.name])}: write at least one of 0..{stack.num_blocks - 1}"
+                )
+        sizes = {g.name: units.get(g.name, g.num_units) for g in self.groups if self.is_alive(g, kept)}
+        for name, size in sizes.items():
+            if not 1 <= size <= self.by_name[name].num_units:
+                raise TopologyError(f"group {name!r} keeps {size} units: write 1..{self.by_name[name].num_units}")
+        return SubnetSpec(sizes, kept)
+
+    @property
+    def full(self) -> SubnetSpec:
+        """The whole model as a spec."""
+        return self.spec({}, {})
+
+    def validate(self, spec: SubnetSpec) -> None:
+        """Check that a spec (read from a file, say) is one of this topology's.
+
+        Raises: TopologyError saying how it differs.
+        """
+        if self.spec(spec.units, spec.blocks) != spec:
+            raise TopologyError("the spec does not give a size for each group of its blocks; make it with Topology.spec")
+
+    def shape(self, parameter: str, full_shape: Iterable[int], spec: SubnetSpec) -> tuple[int, ...]:
+        """The shape of one parameter in a sub-network that holds it."""
+        shape = list(full_shape)
+        for group, part in self.slices_of.get(parameter, ()):
+            shape[part.dim] = spec.units[group.name] * part.unit_size
+        return tuple(shape)
+
+    def check(self, shapes: Mapping[str, Iterable[int]]) -> None:
+        """Check the topology against the parameters of the model it is said to describe.
+
+        Raises: TopologyError naming the first slice that does not cover its parameter's dimension.
+        """
+        for group in self.groups:
+            for part in group.slices:
+                if part.parameter not in shapes:
+                    raise TopologyError(
+                        f"group {group.name!r} names parameter {part.parameter!r}, which the model does not have"
+                    )
+                size = tuple(shapes[part.parameter])[part.dim]
+                if size != group.num_units * part.unit_size:
+                    raise TopologyError(
+                        f"group {group.name!r}: {part.parameter!r} has {size} entries in dimension {part.dim}, "
+                        f"not {group.num_units} units of {part.unit_size}"
+                    )

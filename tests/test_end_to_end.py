@@ -1,0 +1,430 @@
+"""One real tiny run through the command line, and everything that one can do with it afterwards."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from slimformer.cli import main
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "160"}
+STOPPED = """
+import os, signal, sys
+from slimformer import cli, pipeline
+stage, sys.argv, append_line = sys.argv[1], ["slimformer", *sys.argv[2:]], pipeline.append_line
+def append_and_stop(path, row):
+    append_line(path, row)
+    if (row["stage"], row["step"]) == (stage, 2):
+        os.kill(os.getpid(), signal.SIGINT)
+pipeline.append_line = append_and_stop
+cli.main()
+"""
+"""The command, with a Ctrl-C when the second step of a stage is logged."""
+
+
+def slimformer(*arguments: object, cwd: Path, rc: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process, which has imported torch; another exit code than `rc`, or any exception, fails."""
+    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", ["slimformer", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0
+    done = subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())
+    assert code == rc, f"{code}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def in_a_process(*command: object, cwd: Path, rc: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own; another exit code than `rc`, or a traceback, fails."""
+    line = [sys.executable, *map(str, command)]
+    done = subprocess.run(line, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == rc, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The error of a command that failed: exactly one line."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("slimformer: ")]
+    assert len(lines) == 1, done.stderr
+    assert done.stderr.rstrip().endswith(lines[0]), done.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory, checkpoint: str) -> Path:
+    """A folder with a recipe, a model and data: does the sentence say "good"?"""
+    folder = tmp_path_factory.mktemp("project")
+    draw = np.random.default_rng(0)
+    words = ["a", "bad", "cat", "dog", "good", "film", "is", "the"]
+    for name, size in (("train", 96), ("dev", 40)):
+        with (folder / f"{name}.csv").open("w", newline="") as stream:
+            rows = csv.writer(stream)
+            rows.writerow(["text", "label"])
+            for _ in range(size):
+                sentence = draw.choice(words, size=draw.integers(3, 7))
+                rows.writerow([" ".join(sentence), "yes" if "good" in sentence else "no"])
+    (folder / "recipe.toml").write_text(f"""
+name = "tiny"
+[model]
+checkpoint = {json.dumps(checkpoint)}
+[task]
+name = "text_files"
+train = "train.csv"
+validation = "dev.csv"
+baselines = true
+[space]
+width = [1.0, 0.5, 0.25]
+depth = [1.0, 0.5]
+[finetune]
+epochs = 2
+learning_rate = 3e-3
+[[stage]]
+name = "width"
+axes = ["width"]
+terms = [{{ name = "soft_cross_entropy" }}, {{ name = "hidden_mse", weight = 0.1 }}]
+training = {{ epochs = 1, learning_rate = 1e-3 }}
+[[stage]]
+name = "depth"
+axes = ["width", "depth"]
+teacher = "width"
+follow = ["width"]
+terms = [{{ name = "soft_cross_entropy" }}, {{ name = "hidden_mse" }}]
+training = {{ epochs = 2, learning_rate = 1e-3 }}
+[machine]
+batch_size = 16
+precision = "fp32"
+log_steps = 1
+[evaluation]
+snapshots = ["base", "rewired", "width"]
+workload = {{ batch_size = 1, length = 16 }}
+""")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def results(place: Path) -> dict:
+    return json.loads(slimformer("run", "recipe.toml", "--json", cwd=place).stdout)
+
+
+@pytest.fixture
+def damaged(place: Path, results: dict, tmp_path: Path) -> Path:
+    """A copy of the run that a test may damage."""
+    shutil.copytree(place / "runs" / "tiny", tmp_path / "damaged")
+    return tmp_path / "damaged"
+
+
+def test_a_run_leaves_the_files_that_it_promises(place, results):
+    run = place / "runs" / "tiny"
+    promised = (
+        "recipe.toml", "environment.json", "base/model.safetensors", "scores.safetensors", "rewiring.json",
+        "stages/width/model/model.safetensors", "supernet/model.safetensors", "supernet/rewiring.json",
+        "metrics.jsonl", "tensorboard", "ratings.jsonl", "results.json", "results.csv", "pareto.png", "README.md", "done.json",
+    )  # fmt: skip
+    assert [name for name in promised if not (run / name).exists()] == []
+    assert not list(run.rglob("checkpoint-*"))
+    assert not list(run.rglob("*.partial"))
+    assert results == json.loads((run / "results.json").read_text()) | {"run": "runs/tiny"}
+
+
+def test_the_table_has_every_sub_network_with_costs_that_shrink(results):
+    assert len(results["rows"]) == 6
+    params = [row["costs"]["params"] for row in results["rows"]]
+    assert params[0] == max(params)
+    assert params[-1] == min(params)
+    assert all(row["costs"]["flops"] == 2 * row["costs"]["macs"] for row in results["rows"])
+    assert list(results["rows"][0]["snapshots"]) == ["base", "rewired", "width", "depth"]
+    assert set(results["baselines"]) == {"most frequent class", "bag of words"}
+
+
+def test_rewiring_leaves_the_full_size_network_as_good_as_its_teacher(results):
+    full = results["rows"][0]["snapshots"]
+    assert full["base"] == full["rewired"] == results["teacher"]["validation"]["accuracy"]
+
+
+def test_the_csv_says_the_same_as_the_json(place, results):
+    rows = list(csv.DictReader((place / "runs" / "tiny" / "results.csv").open()))
+    assert [row["name"] for row in rows] == [row["name"] for row in results["rows"]]
+    assert [float(row["validation/accuracy"]) for row in rows] == [
+        row["metrics"]["validation"]["accuracy"] for row in results["rows"]
+    ]
+
+
+def test_the_same_command_again_does_nothing_and_says_the_same(place, results):
+    run = place / "runs" / "tiny"
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*")}
+    began = time.monotonic()
+    again = slimformer("run", "recipe.toml", "--json", cwd=place)
+    assert time.monotonic() - began < 5
+    assert json.loads(again.stdout) == results
+    assert "is finished" in again.stderr
+    assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
+
+
+def test_another_recipe_gets_a_folder_of_its_own_and_a_given_folder_is_kept(place, results, tmp_path):
+    plan = json.loads(slimformer("run", "recipe.toml", "--dry-run", "--json", "--set", "seed=7", cwd=place).stdout)
+    assert plan["run folder"] == "runs/tiny-2"
+    assert plan["sub-networks"] == 6
+    assert not (place / "runs" / "tiny-2").exists()
+    refused = slimformer("run", "recipe.toml", "--set", "seed=7", "--out", "runs/tiny", cwd=place, rc=2)
+    assert "seed: 42 -> 7" in one_line(refused)
+
+
+def test_a_run_interrupted_in_two_stages_goes_on_to_the_same_bits(place, results, tmp_path):
+    out = tmp_path / "interrupted"
+    for stage in ("finetune", "depth"):
+        stopped = in_a_process("-c", STOPPED, stage, "run", "recipe.toml", "--out", out, "--json", cwd=place, rc=130)
+        assert f"stopped in stage '{stage}' at step 3; a checkpoint is in {out}" in one_line(stopped)
+        assert stopped.stdout == ""
+        assert (out / "stages" / stage / "checkpoints" / "checkpoint-3" / "model.safetensors").is_file()
+    assert "is not finished" in one_line(slimformer("search", "--run", out, cwd=place, rc=2))
+    again = json.loads(slimformer("run", "recipe.toml", "--out", out, "--json", cwd=place).stdout)
+    assert again == results | {"run": str(out)}
+    run = place / "runs" / "tiny"
+    for name in (
+        "metrics.jsonl",
+        "ratings.jsonl",
+        "results.json",
+        "results.csv",
+        "rewiring.json",
+        "scores.safetensors",
+        "README.md",
+    ):
+        assert (out / name).read_bytes() == (run / name).read_bytes(), name
+    for name in ("base", "stages/width/model", "stages/depth/model", "supernet"):
+        one, other = (load_file(folder / name / "model.safetensors") for folder in (out, run))
+        assert all(torch.equal(one[key], other[key]) for key in other), name
+
+
+def test_search_finds_the_best_under_a_limit_on_the_last_run(place, results):
+    flops = sorted(row["costs"]["flops"] for row in results["rows"])
+    found = json.loads(slimformer("search", "--max-flops", int(flops[3]), "--json", cwd=place).stdout)
+    fitting = [row for row in results["rows"] if row["costs"]["flops"] <= flops[3]]
+    assert {c["name"] for c in found["candidates"]} == {row["name"] for row in fitting}
+    assert found["candidates"][0]["rating"] == max(row["metrics"]["validation"]["accuracy"] for row in fitting)
+
+
+def test_search_takes_several_limits_on_any_cost(place, results):
+    least = results["rows"][-1]["costs"]
+    limits = ("--max-params", least["params"], "--max", f"macs={int(least['macs'])}")
+    found = json.loads(slimformer("search", *limits, "--json", cwd=place).stdout)
+    assert [c["name"] for c in found["candidates"]] == ["width0.25-depth0.5"]
+
+
+def test_a_limit_that_nothing_meets_names_the_nearest_and_exits_with_three(place, results):
+    assert "the nearest, width0.25-depth0.5, has flops" in one_line(slimformer("search", "--max-flops", "10", cwd=place, rc=3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("search", "--max-flops", "1X"), "1G"),
+        (("search", "--max", "flops"), "COST=VALUE"),
+        (("search", "--max", "flop=1G"), "Did you mean 'flops'"),
+        (("search", "--strategy", "gird"), "Did you mean 'grid'"),
+        (("search", "--run", "nowhere"), "holds no run"),
+        (("evaluate", "--subnet", "w0.3"), "width0.25-depth0.5"),
+        (("evaluate", "--subnet", "missing.json"), "missing.json"),
+        (("evaluate", "--split", "test"), "validation"),
+        (("export", "--subnet", "nonsense", "--to", "x"), "width1-depth1"),
+        (("export", "--to", "recipe.toml"), "--to"),
+        (("list", "nonsense"), "tasks"),
+        (("inspect", "./nowhere"), "nowhere"),
+        (("inspect", "no-such-model-anywhere"), "no-such-model-anywhere"),
+        (("run", "nowhere.toml"), "nowhere.toml"),
+        (("run", "recipe.toml", "--set", "task.label=lable"), "label"),
+        (("run", "recipe.toml", "--set", "task.train=nowhere.csv"), "nowhere.csv"),
+        (("run", "recipe.toml", "--set", "model.checkpoint=no-such-model-anywhere"), "model.checkpoint"),
+        (("run", "recipe.toml", "--set", "space.hidden=[1,0.5]"), "width"),
+        (("run", "recipe.toml", "--set", "space.width=[0]"), "greater than 0"),
+        (("run", "recipe.toml", "--set", "importance.split=test"), "calibration"),
+        (("run", "recipe.toml", "--set", "evaluation.workload.length=128"), "evaluation.workload.length"),
+        (("run", "recipe.toml", "--set", "task={name='glue'}"), "task.path"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_wrong_input_is_one_line_that_says_what_to_write(place, results, arguments, said):
+    try:
+        assert said in one_line(slimformer(*arguments, cwd=place, rc=2))
+        assert json.loads(slimformer("evaluate", "--json", cwd=place).stdout)["name"] == "width1-depth1", "not the last run"
+    finally:
+        for path in (place / "runs").iterdir():
+            if path.name != "tiny":
+                shutil.rmtree(path)
+
+
+def test_evaluating_a_sub_network_gives_the_number_in_the_table(place, results):
+    found = json.loads(slimformer("evaluate", "--subnet", "w0.5-d0.5", "--json", cwd=place).stdout)
+    row = next(row for row in results["rows"] if row["name"] == "width0.5-depth0.5")
+    assert found["metrics"] == row["metrics"]["validation"]
+
+
+def test_an_exported_sub_network_loads_with_transformers_alone_and_scores_the_same(place, results, tmp_path):
+    made = json.loads(slimformer("export", "--subnet", "w0.5-d0.5", "--to", tmp_path / "small", "--json", cwd=place).stdout)
+    script = (
+        "import sys, csv, torch, transformers\n"
+        "folder, data = sys.argv[1:]\n"
+        "model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()\n"
+        "tokenizer = transformers.AutoTokenizer.from_pretrained(folder)\n"
+        "rows = list(csv.DictReader(open(data)))\n"
+        "with torch.no_grad(): logits = model(**tokenizer([r['text'] for r in rows], padding=True, return_tensors='pt')).logits\n"
+        "names = [model.config.id2label[int(i)] for i in logits.argmax(-1)]\n"
+        "assert 'slimformer' not in sys.modules\n"
+        "print(100 * sum(n == r['label'] for n, r in zip(names, rows)) / len(rows))\n"
+    )
+    done = in_a_process("-I", "-c", script, tmp_path / "small", place / "dev.csv", cwd=tmp_path)
+    row = next(row for row in results["rows"] if row["name"] == "width0.5-depth0.5")
+    assert float(done.stdout) == pytest.approx(row["metrics"]["validation"]["accuracy"])
+    assert not made["stock"]
+
+
+def test_every_number_in_the_table_is_that_of_the_exported_sub_network_rated_by_hand(place, results, tmp_path):
+    with (place / "dev.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    for row in results["rows"]:
+        made = json.loads(
+            slimformer("export", "--subnet", row["name"], "--to", tmp_path / row["name"], "--json", cwd=place).stdout
+        )
+        assert made["spec"] == row["spec"]
+        model = AutoModelForSequenceClassification.from_pretrained(tmp_path / row["name"], trust_remote_code=not made["stock"])
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / row["name"])
+        with torch.no_grad():
+            guess = model.eval()(**tokenizer([r["text"] for r in rows], padding=True, return_tensors="pt")).logits.argmax(-1)
+        right = sum(model.config.id2label[int(i)] == r["label"] for i, r in zip(guess, rows, strict=True))
+        assert 100 * right / len(rows) == pytest.approx(row["metrics"]["validation"]["accuracy"])
+        assert sum(p.numel() for p in model.parameters()) == row["costs"]["params"]
+
+
+def test_a_sub_network_that_is_not_in_the_grid_is_exported_and_rated_by_its_spec(place, results, tmp_path):
+    spec = json.loads(json.dumps(results["rows"][0]["spec"]))
+    group = next(iter(spec["units"]))
+    spec["units"][group] = 1
+    (tmp_path / "odd.json").write_text(json.dumps({"name": "odd", "spec": spec}))
+    made = json.loads(
+        slimformer("export", "--subnet", tmp_path / "odd.json", "--to", tmp_path / "odd", "--json", cwd=place).stdout
+    )
+    assert (made["name"], made["spec"], made["stock"]) == ("odd", spec, False)
+    rated = json.loads(slimformer("evaluate", "--subnet", tmp_path / "odd" / "subnet.json", "--json", cwd=place).stdout)
+    assert rated["spec"] == spec
+    assert 0 <= rated["metrics"]["accuracy"] <= 100
+
+
+def test_a_grid_point_given_by_its_spec_keeps_its_name(place, results, tmp_path):
+    (tmp_path / "spec.json").write_text(json.dumps(results["rows"][4]["spec"]))
+    found = json.loads(slimformer("evaluate", "--subnet", tmp_path / "spec.json", "--json", cwd=place).stdout)
+    assert found["name"] == results["rows"][4]["name"]
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"units": {}}', '{"units": null, "blocks": {}}', '{"units": {"x": 1}, "blocks": {}}']
+)
+def test_a_file_without_a_spec_is_one_clear_line(place, results, tmp_path, text):
+    (tmp_path / "spec.json").write_text(text)
+    one_line(slimformer("evaluate", "--subnet", tmp_path / "spec.json", cwd=place, rc=2))
+
+
+def test_a_sub_network_is_scored_on_another_split(place, results):
+    found = json.loads(slimformer("evaluate", "--split", "train", "--json", cwd=place).stdout)
+    assert (found["name"], found["split"]) == ("width1-depth1", "train")
+
+
+def test_an_export_replaces_an_export_but_nothing_else(place, results, tmp_path):
+    for name in ("w0.5-d0.5", "w1-d0.5"):
+        slimformer("export", "--subnet", name, "--to", tmp_path / "small", cwd=place)
+    assert not (tmp_path / "small" / "modeling_slimformer.py").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("do not touch")
+    refused = slimformer("export", "--subnet", "w0.5", "--to", tmp_path / "mine", cwd=place, rc=2)
+    assert "is no exported sub-network: give another --to folder" in one_line(refused)
+    assert [file.name for file in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_a_person_sees_the_table_the_run_folder_and_the_next_command(place, results):
+    shown = slimformer("run", "recipe.toml", cwd=place).stdout
+    assert "run folder: runs/tiny" in shown
+    assert all(row["name"] in shown for row in results["rows"])
+    assert "best: " in slimformer("search", "--max-params", "1M", cwd=place).stdout
+    assert " %" in slimformer("evaluate", cwd=place).stdout
+
+
+def test_a_dry_run_writes_nothing_and_says_what_would_be_done(place, tmp_path):
+    before = sorted(place.rglob("*"))
+    out = tmp_path / "new"
+    plan = json.loads(slimformer("run", "recipe.toml", "--dry-run", "--json", "--out", out, cwd=place).stdout)
+    assert (plan["train examples"], plan["calibration examples"], plan["evaluation"]) == (87, 9, {"validation": 40})
+    assert plan["optimizer steps"] == {"finetune": 12, "width": 6, "depth": 12}
+    assert plan["costs"]["width1-depth1"]["params"] > plan["costs"]["width0.25-depth0.5"]["params"]
+    assert sorted(place.rglob("*")) == before
+    assert not out.exists()
+
+
+def test_a_run_that_failed_at_its_data_goes_on_when_the_recipe_is_mended(place, tmp_path):
+    out = tmp_path / "new"
+    short = ["--set", "stage=[]", "--set", "evaluation.snapshots=[]", "--set", "finetune.max_steps=1", "--out", out]
+    slimformer("run", "recipe.toml", "--set", "task.label=lable", *short, cwd=place, rc=2)
+    mended = json.loads(slimformer("run", "recipe.toml", *short, "--json", cwd=place).stdout)
+    assert len(mended["rows"]) == 6
+
+
+def test_inspect_shows_axes_and_the_cost_of_the_extremes(checkpoint, place):
+    found = json.loads(slimformer("inspect", checkpoint, "--length", 16, "--json", cwd=place).stdout)
+    assert [row["axis"] for row in found["axes"]] == ["width.heads", "width.ffn", "depth"]
+    assert found["extremes"][0]["costs"]["params"] > found["extremes"][1]["costs"]["params"]
+
+
+def test_a_truncated_table_is_one_clear_line(damaged, place):
+    (damaged / "results.json").write_text('{"rows": [')
+    assert "results.json is damaged" in one_line(slimformer("search", "--run", damaged, cwd=place, rc=2))
+
+
+@pytest.mark.parametrize("damage", [lambda b: None, lambda b: b"", lambda b: b"\x00" * 64, lambda b: b[: len(b) // 2]])
+def test_damaged_weights_are_one_clear_line_and_the_same_command_mends_them(damaged, place, results, damage):
+    file = damaged / "supernet" / "model.safetensors"
+    weights = file.read_bytes()
+    content = damage(weights)
+    file.unlink() if content is None else file.write_bytes(content)
+    said = one_line(slimformer("export", "--run", damaged, "--to", "x", cwd=place, rc=2))
+    assert f"{damaged / 'supernet'} is damaged" in said
+    assert "remove it and run the same 'slimformer run' command again" in said
+    shutil.rmtree(damaged / "supernet")
+    assert "is not finished" in one_line(slimformer("search", "--run", damaged, cwd=place, rc=2))
+    mended = json.loads(slimformer("run", "recipe.toml", "--out", damaged, "--json", cwd=place).stdout)
+    assert mended["rows"] == results["rows"]
+    assert file.read_bytes() == weights
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("recipe.toml", 'name = "'),
+        ("recipe.toml", "seed = 1"),
+        ("done.json", "{"),
+        ("ratings.jsonl", "{\n{}\n"),
+        ("supernet/config.json", "{"),
+        ("supernet/tokenizer.json", "{"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_never_a_traceback(damaged, place, name, content):
+    (damaged / name).write_text(content)
+    commands = {"ratings.jsonl": ["search", "evaluate"], "supernet/tokenizer.json": ["export"]}
+    for command in commands.get(name, ["search", "evaluate", "export"]):
+        to = ("--to", damaged / "x") if command == "export" else ()
+        said = slimformer(command, "--run", damaged, *to, cwd=place, rc=2).stderr
+        assert str(damaged) in said
+        assert all(line.startswith(("slimformer: ", str(damaged))) for line in said.splitlines())

@@ -1,0 +1,84 @@
+"""Plugins: all of them load, a broken one is left out by name, and loading them is light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from slimformer import plugins
+from slimformer.backbone import BACKBONES, backbone_for
+from slimformer.errors import TopologyError
+from slimformer.plugins import GROUP
+
+
+def test_the_plugins_of_this_package_load_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert {"builtins", "counters", "dynabert"} <= set(plugins.load_plugins.__wrapped__())
+
+
+def test_a_broken_plugin_is_named_in_a_warning_and_the_others_load(monkeypatch) -> None:
+    points = [
+        EntryPoint("broken", "slimformer_no_such_package", GROUP),
+        EntryPoint("builtins", "slimformer.builtins", GROUP),
+        EntryPoint("absent", "slimformer.builtins:absent", GROUP),
+    ]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points)
+    with pytest.warns(UserWarning, match="was left out") as caught:
+        loaded = plugins.load_plugins.__wrapped__()
+    assert loaded == ("builtins",)
+    messages = [str(warning.message) for warning in caught]
+    assert len(messages) == 2
+    assert "'absent' (slimformer.builtins:absent)" in messages[0]
+    assert "'broken' (slimformer_no_such_package)" in messages[1]
+
+
+def test_plugins_are_loaded_once() -> None:
+    assert plugins.load_plugins() is plugins.load_plugins()
+
+
+LIGHT = """
+import sys
+import slimformer
+from slimformer import load_plugins
+from slimformer.registry import REGISTRIES
+load_plugins()
+assert REGISTRIES["backbones"].names() and REGISTRIES["scorers"].names() and REGISTRIES["depth_policies"].names()
+[registry.summary(name) for registry in REGISTRIES.values() for name in registry.names()]
+print(sorted({"torch", "transformers", "numpy", "datasets"} & set(sys.modules)))
+"""
+
+
+def test_importing_and_loading_plugins_imports_neither_torch_nor_transformers() -> None:
+    run = subprocess.run([sys.executable, "-W", "error", "-c", LIGHT], capture_output=True, text=True, check=False)
+    assert run.stdout.strip() == "[]", run.stdout + run.stderr
+
+
+def test_every_public_name_exists() -> None:
+    import slimformer
+
+    for name in slimformer.__all__:
+        assert getattr(slimformer, name) is not None
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    import slimformer
+
+    with pytest.raises(AttributeError, match="module 'slimformer' has no attribute 'SuperNetwork'"):
+        _ = slimformer.SuperNetwork
+
+
+def test_each_family_finds_its_backbone(tiny) -> None:
+    for family in ("Bert", "Electra"):
+        assert BACKBONES.name_of(backbone_for(tiny(family, num_hidden_layers=1))) == "bert"
+
+
+def test_a_model_of_no_known_family_is_refused_by_class() -> None:
+    from torch import nn
+
+    with pytest.raises(TopologyError, match=r"no backbone describes Linear; there are: .*bert"):
+        backbone_for(nn.Linear(2, 2))
