@@ -251,8 +251,10 @@ def _show(document: Any, as_json: bool, lines: Any) -> None:
 def _quiet_libraries() -> None:
     """Keep the libraries' own progress bars and advice off the terminal; errors still come through."""
     import datasets
+    import huggingface_hub
     import transformers
 
+    huggingface_hub.utils.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.utils.logging.set_verbosity_error()
