@@ -11,7 +11,7 @@ from typing import Any
 _HOME = {
     "SuperNet": "supernet",
     "SubnetSpec": "topology", "Topology": "topology", "UnitGroup": "topology", "BlockStack": "topology",
-    "Slice": "topology", "Attribute": "topology",
+    "Slice": "topology", "Attribute": "topology", "SharedInput": "topology", "linear": "topology", "conv1d": "topology",
     "Space": "space", "Axis": "space", "Point": "space",
     "Rewiring": "rewiring",
     "SCORERS": "importance", "BACKBONES": "backbone", "TASKS": "task", "COSTS": "cost", "SAMPLERS": "sampling",

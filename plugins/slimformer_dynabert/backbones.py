@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from slimformer.backbone import BACKBONES
 from slimformer.data import Batch
 from slimformer.errors import WorkloadError
-from slimformer.topology import Attribute, BlockStack, Slice, Topology, UnitGroup
+from slimformer.topology import Attribute, BlockStack, Topology, UnitGroup, linear
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,20 +55,14 @@ def _longest_input(config: Any) -> int:
     return int(config.max_position_embeddings) - first
 
 
-def _linear(module: str, dim: int, unit_size: int) -> tuple[Slice, ...]:
-    """The slices of an `nn.Linear`: output rows take the bias along, input columns do not."""
-    weight = Slice(f"{module}.weight", dim, unit_size)
-    return (weight, Slice(f"{module}.bias", 0, unit_size)) if dim == 0 else (weight,)
-
-
 def _heads(block: str, index: int, config: Any) -> UnitGroup:
     attention, size = f"{block}.attention", config.hidden_size // config.num_attention_heads
-    written = [part for name in ("query", "key", "value") for part in _linear(f"{attention}.self.{name}", 0, size)]
+    written = [part for name in ("query", "key", "value") for part in linear(f"{attention}.self.{name}", 0, size)]
     return UnitGroup(
         name=f"encoder.{index}.heads",
         axis="width.heads",
         num_units=config.num_attention_heads,
-        slices=(*written, *_linear(f"{attention}.output.dense", 1, size)),
+        slices=(*written, *linear(f"{attention}.output.dense", 1, size)),
         attributes=(
             Attribute(f"{attention}.self", "num_attention_heads", 1),
             Attribute(f"{attention}.self", "all_head_size", size),
@@ -81,6 +75,6 @@ def _neurons(block: str, index: int, config: Any) -> UnitGroup:
         name=f"encoder.{index}.ffn",
         axis="width.ffn",
         num_units=config.intermediate_size,
-        slices=(*_linear(f"{block}.intermediate.dense", 0, 1), *_linear(f"{block}.output.dense", 1, 1)),
+        slices=(*linear(f"{block}.intermediate.dense", 0, 1), *linear(f"{block}.output.dense", 1, 1)),
         config_field="intermediate_size",
     )
