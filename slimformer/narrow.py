@@ -17,8 +17,8 @@ def narrow_(model: nn.Module, table: dict) -> None:
         setattr(model.get_submodule(parent), leaf, new)
     for name, shape in table.get("parameters", {}).items():
         parent, _, leaf = name.rpartition(".")
-        new = model.get_parameter(name).new_empty(shape)
-        setattr(model.get_submodule(parent), leaf, nn.Parameter(new))
+        empty = model.get_parameter(name).new_empty(shape)
+        setattr(model.get_submodule(parent), leaf, nn.Parameter(empty))
     for name, argument, dim, places in table.get("shared", []):
         pick_(model.get_submodule(name), argument, dim, places)
     for name, values in table["attributes"].items():

@@ -63,13 +63,6 @@ def linear(module: str, dim: int, unit_size: int = 1, *, starts: Iterable[int] =
     return (*parts, *(Slice(f"{module}.bias", 0, unit_size, start) for start in starts if with_bias))
 
 
-def conv1d(module: str, dim: int, unit_size: int = 1, *, starts: Iterable[int] = (0,)) -> tuple[Slice, ...]:
-    """The slices of GPT-2's `Conv1D`, whose weight is transposed: outputs are `dim=1` and take the bias, inputs are `dim=0`."""
-    role: Literal["reads", "writes"] = "writes" if dim == 1 else "reads"
-    parts = tuple(Slice(f"{module}.weight", dim, unit_size, start, role) for start in starts)
-    return (*parts, *(Slice(f"{module}.bias", 0, unit_size, start) for start in starts if dim == 1))
-
-
 @dataclass(frozen=True)
 class SharedInput:
     """An argument of a module that several blocks share and that has one entry per unit in dimension `dim`.

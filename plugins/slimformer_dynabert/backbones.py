@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from slimformer.backbone import BACKBONES
 from slimformer.data import Batch
-from slimformer.errors import WorkloadError
+from slimformer.describe import prefix_of, text_example, type_of
 from slimformer.topology import Attribute, BlockStack, Topology, UnitGroup, linear
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ class BertFamily:
     """BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA: heads and feed-forward neurons (width), blocks (depth)."""
 
     def describes(self, model: nn.Module) -> bool:
-        return getattr(getattr(model, "config", None), "model_type", "") in MODEL_TYPES
+        return type_of(model) in MODEL_TYPES
 
     def topology(self, model: Any) -> Topology:
         config = model.config
-        prefix = f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
+        prefix = prefix_of(model)
         path = f"{prefix}encoder.layer"
         groups = []
         for block in range(config.num_hidden_layers):
@@ -38,15 +38,7 @@ class BertFamily:
         return Topology(tuple(groups), (stack,))
 
     def example(self, model: Any, batch_size: int, length: int) -> Batch:
-        import torch
-
-        longest = _longest_input(model.config)
-        if length > longest:
-            raise WorkloadError(
-                f"the model takes at most {longest} tokens, not {length}: set evaluation.workload.length (or --length)"
-            )
-        ids = torch.full((batch_size, length), 5)
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return text_example(batch_size, length, _longest_input(model.config))
 
 
 def _longest_input(config: Any) -> int:

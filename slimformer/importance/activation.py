@@ -41,8 +41,8 @@ class ActivationNorm:
             for group in supernet.topology.groups:
                 for module, unit_size in readers(group):
                     sums[module] = torch.zeros(group.num_units * unit_size, device=device)
-            for module in sums:
-                hooks.callback(network.get_submodule(module).register_forward_pre_hook(_adder(sums[module], mask)).remove)
+            for module, total in sums.items():
+                hooks.callback(network.get_submodule(module).register_forward_pre_hook(_adder(total, mask)).remove)
             for batch in batches:
                 inputs = to_device(batch, device)
                 mask[:] = [inputs["attention_mask"].float()] if "attention_mask" in inputs else []
