@@ -11,7 +11,8 @@ from typing import Any
 _HOME = {
     "SuperNet": "supernet",
     "SubnetSpec": "topology", "Topology": "topology", "UnitGroup": "topology", "BlockStack": "topology",
-    "Slice": "topology", "Attribute": "topology",
+    "Slice": "topology", "Attribute": "topology", "SharedInput": "topology",
+    "linear": "topology", "inputs": "describe", "outputs": "describe", "prefix_of": "describe", "text_example": "describe",
     "Space": "space", "Axis": "space", "Point": "space",
     "Rewiring": "rewiring",
     "SCORERS": "importance", "BACKBONES": "backbone", "TASKS": "task", "COSTS": "cost", "SAMPLERS": "sampling",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def export(supernet: SuperNet, spec: SubnetSpec, processor: Any, example: Batch,
     """
     model = supernet.extract(spec).cpu().eval()
     _configure_(model, supernet, spec)
-    is_stock = _shapes(model) == _shapes(_rebuild(model))
+    is_stock = _shapes(model) == _shapes(_rebuild(model)) and not any(_shared(model, supernet, spec, moved=True))
     if not is_stock:
         _describe_(model, supernet, spec)
 
@@ -83,8 +84,8 @@ def _configure_(model: nn.Module, supernet: SuperNet, spec: SubnetSpec) -> None:
     sizes: dict[str, set[int]] = {}
     for name, units in spec.units.items():
         group = supernet.topology.by_name[name]
-        if group.config_field:
-            sizes.setdefault(group.config_field, set()).add(units * group.config_per_unit)
+        for field, per_unit in group.config:
+            sizes.setdefault(field, set()).add(units * per_unit)
     for field, values in sizes.items():
         if len(values) == 1:
             setattr(model.config, field, values.pop())
@@ -103,16 +104,43 @@ def _describe_(model: Any, supernet: SuperNet, spec: SubnetSpec) -> None:
     """Write the sub-network's shapes and attributes, where they differ from the stock ones, into its configuration."""
     stock = dict(_rebuild(model).named_modules())
     linear: dict[str, list[int]] = {}
+    parameters: dict[str, list[int]] = {}
     attributes: dict[str, dict[str, int]] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and module.weight.shape != stock[name].weight.shape:
             linear[name] = list(module.weight.shape)
+        elif not isinstance(module, nn.Linear):
+            own = dict(stock[name].named_parameters(recurse=False))
+            for key, tensor in module.named_parameters(recurse=False):
+                if tensor.shape != own[key].shape:
+                    parameters[f"{name}.{key}"] = list(tensor.shape)
     for group in spec.units:
         for attribute in supernet.topology.by_name[group].attributes:
             name = renumber(attribute.module, supernet.topology, spec)
             attributes.setdefault(name, {})[attribute.name] = attribute.per_unit * spec.units[group]
-    model.config.slimformer = {"linear": linear, "attributes": attributes}
+    shared = list(_shared(model, supernet, spec))
+    model.config.slimformer = {"linear": linear, "parameters": parameters, "attributes": attributes, "shared": shared}
     model.config.auto_map = {auto: f"{CODE_FILE}.Slim{type(model).__name__}" for auto in auto_classes(model)}
+
+
+def _shared(
+    model: nn.Module, supernet: SuperNet, spec: SubnetSpec, *, moved: bool = False
+) -> Iterator[tuple[str, str, int, list[int]]]:
+    """Each input of which a module picks some entries, as `narrow_` wants it; with `moved`, those not left as they are.
+
+    The places become part of the state dict, since transformers does not fill other buffers.
+    """
+    for name in spec.units:
+        group = supernet.topology.by_name[name]
+        for shared in group.shared:
+            module = renumber(shared.module, supernet.topology, spec)
+            owner = model.get_submodule(module)
+            places = owner.get_buffer(shared.buffer).clone()
+            if not moved:
+                setattr(owner, shared.buffer, places)
+                owner._non_persistent_buffers_set.discard(shared.buffer)
+            if not moved or places.tolist() != list(range(group.num_units)):
+                yield module, shared.argument, shared.dim, places.tolist()
 
 
 def auto_classes(model: nn.Module) -> list[str]:
@@ -133,8 +161,10 @@ def _code(base: type) -> str:
     """The code that an exported folder carries: `narrow_` and a subclass of the stock class."""
     return (
         f'"""A sub-network cut out by slimformer: transformers\' {base.__name__} with narrower layers."""\n\n'
-        f"from torch import nn\nfrom transformers import {base.__name__}\n\n\n"
+        f"import torch\nfrom torch import nn\nfrom transformers import {base.__name__}\n\n\n"
         f"{inspect.getsource(narrow.narrow_)}\n\n"
+        f"{inspect.getsource(narrow.Pick)}\n\n"
+        f"{inspect.getsource(narrow.pick_)}\n\n"
         f"class Slim{base.__name__}({base.__name__}):\n"
         "    def __init__(self, config, *args, **kwargs):\n"
         "        super().__init__(config, *args, **kwargs)\n"

@@ -1,18 +1,47 @@
 """Narrows a stock transformers model to the shapes of a sub-network. Exported models carry a copy of this code."""
 
+import torch
 from torch import nn
 
 
 def narrow_(model: nn.Module, table: dict) -> None:
     """Give a freshly built stock model the layers of a sub-network, before its weights are loaded.
 
-    table: "linear": module -> [out_features, in_features]; "attributes": module -> {name: value}.
+    table: "linear": module -> [out_features, in_features]; "parameters": parameter -> shape; "attributes": module -> {name:
+        value}; "shared": [module, argument, dimension, places] of inputs of which a module picks some entries.
     """
     for name, (rows, columns) in table["linear"].items():
         old = model.get_submodule(name)
         new = nn.Linear(columns, rows, bias=old.bias is not None, device=old.weight.device, dtype=old.weight.dtype)
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, new)
+    for name, shape in table.get("parameters", {}).items():
+        parent, _, leaf = name.rpartition(".")
+        empty = model.get_parameter(name).new_empty(shape)
+        setattr(model.get_submodule(parent), leaf, nn.Parameter(empty))
+    for name, argument, dim, places in table.get("shared", []):
+        pick_(model.get_submodule(name), argument, dim, places)
     for name, values in table["attributes"].items():
         for attribute, value in values.items():
             setattr(model.get_submodule(name), attribute, value)
+
+
+class Pick:
+    """A forward pre-hook that picks some entries of one argument, at the places that its module's buffer gives."""
+
+    def __init__(self, argument: str, dim: int) -> None:
+        self.argument = argument
+        self.dim = dim
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        places = getattr(module, f"{self.argument}_units")
+        given = kwargs.get(self.argument)
+        if given is None:
+            return args, kwargs
+        return args, kwargs | {self.argument: given.index_select(self.dim, places.to(given.device))}
+
+
+def pick_(module: nn.Module, argument: str, dim: int, places: list[int]) -> None:
+    """Let a module pick the entries at `places` of an argument that it is called with by name."""
+    module.register_buffer(f"{argument}_units", torch.tensor(places, device="cpu"))
+    module.register_forward_pre_hook(Pick(argument, dim), with_kwargs=True)

@@ -3,30 +3,43 @@
 A live sub-network is a clone of the module tree whose parameters are views (`full[:rows, :cols]`) of the super-network's
 parameters. It has the model's own classes and static shapes, costs no weight memory, and is switched by picking another
 object: no hidden state is set or reset.
+
+A fused parameter (query, key and value in one) has no such view, but each of its parts has: the clone holds the parts' views
+and concatenates them when its module reads the parameter, whatever the layer. That copies the weight at each forward pass
+(a fused weight cut to half is read once more than an unfused one); an extraction has the stock layout again.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
+from slimformer import narrow
 from slimformer.topology import BlockStack, SubnetSpec, Topology
 
 # The gradient of a view is a slice of a larger buffer on purpose: one buffer for all sub-networks is what saves memory.
 warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
 
-ParameterMap = Callable[[str, nn.Parameter], nn.Parameter]
+ParameterMap = Callable[[str, nn.Parameter, Sequence[Tensor]], Sequence[nn.Parameter]]
+"""(name, full parameter, views of the parts that a spec keeps) -> a parameter for each part, or a single one for all."""
+
+PLACES = "slimformer_places"
+"""The configuration's field with the units' places in shared inputs, by module and argument, once they were rewired."""
 
 
 class SuperNet(nn.Module):
     """A stock model plus its topology.
 
-    model: the untouched pretrained module; it stays stock, state-dict keys and all, so that any trainer can own it.
+    model: the untouched pretrained module; it stays stock, state-dict keys and all, so that any trainer can own it. Only
+        where groups name shared inputs does it get a buffer (kept out of the state dict; its configuration takes it along)
+        and a hook for each.
 
     Laws, for all specs `s`, `t` and batches `x` (tested by `slimformer.testing.check_backbone`):
     1. `subnet(full)(x) == model(x)`.
@@ -43,6 +56,7 @@ class SuperNet(nn.Module):
         topology.check({name: p.shape for name, p in model.named_parameters(remove_duplicate=False)})
         self.model = model
         self.topology = topology
+        self._pick_shared_inputs_()
         self._live: dict[SubnetSpec, _Live] = {}
         self._gradients: dict[str, Tensor] = {}
 
@@ -66,33 +80,40 @@ class SuperNet(nn.Module):
     def extract(self, spec: SubnetSpec) -> nn.Module:
         """The sub-network of a spec as a plain module of its own class that owns contiguous copies of its weights."""
 
-        def own(name: str, full: nn.Parameter) -> nn.Parameter:
-            return nn.Parameter(self._view(name, full, spec).clone(memory_format=torch.contiguous_format), full.requires_grad)
+        def own(name: str, full: nn.Parameter, parts: Sequence[Tensor]) -> Sequence[nn.Parameter]:
+            whole = join(parts, self.topology.shape(name, full.shape, spec))
+            return (nn.Parameter(whole.clone(memory_format=torch.contiguous_format), full.requires_grad),)
 
         return self.clone(spec, own)
 
     def frozen(self, spec: SubnetSpec) -> nn.Module:
         """A live sub-network that takes no gradients, in eval mode: for teachers and for scoring. Not kept."""
 
-        def freeze(name: str, full: nn.Parameter) -> nn.Parameter:
-            return nn.Parameter(self._view(name, full, spec), requires_grad=False)
+        def freeze(name: str, full: nn.Parameter, parts: Sequence[Tensor]) -> Sequence[nn.Parameter]:
+            return [nn.Parameter(part, requires_grad=False) for part in parts]
 
         return self.clone(spec, freeze).eval()
 
     def clone(self, spec: SubnetSpec, parameter: ParameterMap) -> nn.Module:
-        """Copy the module tree without the blocks that the spec drops, each parameter replaced by `parameter(name, full)`.
+        """Copy the module tree without the blocks that the spec drops, each parameter replaced by what `parameter` makes.
 
         Head counts and other attributes, `in_features`/`out_features`, and the configuration's number of blocks are set on
         the copy to what the spec says. Tied parameters stay tied.
         """
-        memo: dict[int, Any] = {
-            id(full): parameter(name, full)
-            for name, full in self.model.named_parameters()
-            if not self.topology.is_dropped(name, spec)
-        }
+        memo: dict[int, Any] = {}
+        fused: dict[str, Sequence[nn.Parameter]] = {}
+        for name, full in self.model.named_parameters():
+            if not self.topology.is_dropped(name, spec):
+                made = parameter(name, full, parts_of(name, full.detach(), self.topology, spec))
+                memo[id(full)] = made[0]
+                if len(made) > 1:
+                    fused[name] = made
         for stack in self.topology.stacks:
             _copy_stack(self.model, stack, spec.blocks[stack.name], memo)
         module = copy.deepcopy(self.model, memo)
+        for name, made in fused.items():
+            shape = self.topology.shape(name, self.model.get_parameter(name).shape, spec)
+            _fuse_(module, renumber(name, self.topology, spec), made, shape)
         self._patch_(module, spec)
         return module
 
@@ -126,60 +147,127 @@ class SuperNet(nn.Module):
         self.model.zero_grad(set_to_none=True)
 
     def _build(self, spec: SubnetSpec) -> _Live:
-        pairs: list[tuple[str, nn.Parameter, nn.Parameter]] = []
+        pairs: list[_Pair] = []
 
-        def share(name: str, full: nn.Parameter) -> nn.Parameter:
-            view = nn.Parameter(self._view(name, full, spec), full.requires_grad)
-            pairs.append((name, full, view))
-            return view
+        def share(name: str, full: nn.Parameter, parts: Sequence[Tensor]) -> Sequence[nn.Parameter]:
+            views = [nn.Parameter(part, full.requires_grad) for part in parts]
+            pairs.extend(_Pair(name, index, full, view) for index, view in enumerate(views))
+            return views
 
         live = _Live(self.clone(spec, share), pairs)
         self._bind_gradients_(live, spec)
         return live
 
     def _bind_gradients_(self, live: _Live, spec: SubnetSpec) -> None:
-        for name, full, view in live.pairs:
-            buffer = self._gradients.get(name)
-            if buffer is None or full.grad is not buffer or not view.requires_grad:
+        for pair in live.pairs:
+            buffer = self._gradients.get(pair.name)
+            if buffer is None or pair.full.grad is not buffer or not pair.view.requires_grad:
                 continue
-            if view.grad is None or live.bound.get(name) != buffer.data_ptr():
-                view.grad = self._view(name, buffer, spec)
-                live.bound[name] = buffer.data_ptr()
+            if pair.view.grad is None or live.bound.get(pair) != buffer.data_ptr():
+                pair.view.grad = parts_of(pair.name, buffer, self.topology, spec)[pair.part]
+                live.bound[pair] = buffer.data_ptr()
 
-    def _view(self, name: str, full: Tensor, spec: SubnetSpec) -> Tensor:
-        view = full.detach()
-        for dim, size in enumerate(self.topology.shape(name, full.shape, spec)):
-            view = view.narrow(dim, 0, size) if size != view.shape[dim] else view
-        return view
+    def _pick_shared_inputs_(self) -> None:
+        """Let the modules with shared inputs pick their units' entries, in the order that the configuration notes if any."""
+        noted = getattr(getattr(self.model, "config", None), PLACES, {})
+        for group in self.topology.groups:
+            for shared in group.shared:
+                module = self.model.get_submodule(shared.module)
+                if shared.buffer not in module._buffers:
+                    order = noted.get(shared.module, {}).get(shared.argument, list(range(group.num_units)))
+                    narrow.pick_(module, shared.argument, shared.dim, order)
+                    module._non_persistent_buffers_set.add(shared.buffer)
 
     def _patch_(self, module: nn.Module, spec: SubnetSpec) -> None:
         config = getattr(module, "config", None)
+        if hasattr(config, PLACES):
+            delattr(config, PLACES)
         for stack in self.topology.stacks:
-            if config is not None and len(spec.blocks[stack.name]) != stack.num_blocks:
-                setattr(config, stack.config_field, len(spec.blocks[stack.name]))
+            if len(spec.blocks[stack.name]) != stack.num_blocks:
+                _renumber_blocks_(module, config, stack, spec.blocks[stack.name])
         for name, units in spec.units.items():
-            for attribute in self.topology.by_name[name].attributes:
+            group = self.topology.by_name[name]
+            for attribute in group.attributes:
                 owner = module.get_submodule(renumber(attribute.module, self.topology, spec))
                 setattr(owner, attribute.name, attribute.per_unit * units)
+            for shared in group.shared:
+                owner = module.get_submodule(renumber(shared.module, self.topology, spec))
+                places = self.model.get_submodule(shared.module).get_buffer(shared.buffer)
+                setattr(owner, shared.buffer, places[:units])
         for part in module.modules():
             if isinstance(part, nn.Linear):
                 part.out_features, part.in_features = part.weight.shape
 
 
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """A live sub-network's parameter beside the full parameter of which it views a part."""
+
+    name: str
+    part: int
+    full: nn.Parameter
+    view: nn.Parameter
+
+    def is_current(self, parameters: Mapping[str, nn.Parameter]) -> bool:
+        full, view = self.full, self.view
+        shares = view.untyped_storage().data_ptr() == full.untyped_storage().data_ptr()
+        begins = self.part > 0 or view.data_ptr() == full.data_ptr()
+        return parameters.get(self.name) is full and shares and begins and view.requires_grad == full.requires_grad
+
+
 class _Live:
     """A live sub-network and its parameters, each beside the full parameter that it views."""
 
-    def __init__(self, module: nn.Module, pairs: list[tuple[str, nn.Parameter, nn.Parameter]]) -> None:
+    def __init__(self, module: nn.Module, pairs: list[_Pair]) -> None:
         self.module = module
         self.pairs = pairs
-        self.bound: dict[str, int] = {}
+        self.bound: dict[_Pair, int] = {}
         """The gradient buffer, by its address, of which each parameter's `.grad` is a slice."""
 
     def is_current(self, parameters: Mapping[str, nn.Parameter]) -> bool:
-        return all(
-            parameters.get(name) is full and view.data_ptr() == full.data_ptr() and view.requires_grad == full.requires_grad
-            for name, full, view in self.pairs
-        )
+        return all(pair.is_current(parameters) for pair in self.pairs)
+
+
+class _Parts(nn.Module):
+    """Concatenates a fused parameter's parts whenever it is read, for `torch.nn.utils.parametrize`."""
+
+    def __init__(self, parts: Sequence[nn.Parameter], shape: Sequence[int]) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        self._given = [part.detach() for part in parts]
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        return join(parts, self.shape)
+
+    def right_inverse(self, whole: Tensor) -> list[Tensor]:
+        return self._given
+
+
+def _fuse_(module: nn.Module, name: str, parts: Sequence[nn.Parameter], shape: Sequence[int]) -> None:
+    """Let a module compute one of its parameters from the given parts."""
+    owner, _, leaf = name.rpartition(".")
+    rule = _Parts(parts, shape)
+    parametrize.register_parametrization(module.get_submodule(owner), leaf, rule, unsafe=True)
+    rule._given = []
+    originals = module.get_submodule(f"{owner}.parametrizations.{leaf}")
+    for index, part in enumerate(parts):
+        setattr(originals, f"original{index}", part)
+
+
+def join(parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    """Concatenate parts in the one dimension in which they are smaller than the whole."""
+    if len(parts) == 1:
+        return parts[0]
+    dim = next(dim for dim, size in enumerate(shape) if parts[0].shape[dim] != size)
+    return torch.cat(tuple(parts), dim)
+
+
+def parts_of(name: str, full: Tensor, topology: Topology, spec: SubnetSpec) -> list[Tensor]:
+    """Views of what a spec keeps of a parameter (or of a tensor of its shape): one, or one for each part if it is fused."""
+    views = [full]
+    for dim, runs in topology.runs(name, spec).items():
+        views = [view.narrow(dim, start, length) for view in views for start, length in runs]
+    return views
 
 
 def renumber(name: str, topology: Topology, spec: SubnetSpec) -> str:
@@ -190,6 +278,19 @@ def renumber(name: str, topology: Topology, spec: SubnetSpec) -> str:
             index, _, rest = name[len(head) :].partition(".")
             name = f"{head}{spec.blocks[stack.name].index(int(index))}" + (f".{rest}" if rest else "")
     return name
+
+
+def _renumber_blocks_(module: nn.Module, config: Any, stack: BlockStack, kept: Sequence[int]) -> None:
+    """Let a sub-network's configuration and blocks know that the remaining blocks count from 0."""
+    if config is not None:
+        setattr(config, stack.config_field, len(kept))
+        for field in stack.config_lists:
+            if getattr(config, field, None):
+                setattr(config, field, [getattr(config, field)[block] for block in kept])
+    for new, block in enumerate(module.get_submodule(stack.path).children()):
+        for part in block.modules():
+            if stack.index_attribute in vars(part):
+                setattr(part, stack.index_attribute, new)
 
 
 def _copy_stack(model: nn.Module, stack: BlockStack, kept: Iterable[int], memo: dict[int, Any]) -> None:

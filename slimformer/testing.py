@@ -26,12 +26,11 @@ from torch.utils._pytree import tree_leaves
 from slimformer.backbone import Backbone
 from slimformer.cost import COSTS, Workload
 from slimformer.data import Batch
-from slimformer.importance.base import readers
 from slimformer.plugins import load_plugins
 from slimformer.rewiring import Shuffle
 from slimformer.space import Axis, Space, count
-from slimformer.supernet import SuperNet, renumber
-from slimformer.topology import SubnetSpec, Topology
+from slimformer.supernet import SuperNet, join, parts_of, renumber
+from slimformer.topology import Slice, SubnetSpec, Topology
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 DEPTHS = (1.0, 0.75, 0.5)
@@ -152,7 +151,8 @@ def check_gradients(case: Case) -> None:
             for name, gradient in _gradients(case.supernet.model).items():
                 added = gradient - before[name]
                 if not case.topology.is_dropped(name, spec):
-                    _cut(added, name, case.topology, spec).zero_()
+                    for part in parts_of(name, added, case.topology, spec):
+                        part.zero_()
                 _expect(not added.any(), f"{name!r} has a gradient outside the sub-network")
     with _law("5 (gradients add up)", *case.specs):
         found = torch.cat([gradient.flatten() for gradient in _gradients(case.supernet.model).values()])
@@ -234,12 +234,13 @@ def random_batch(backbone: Backbone, model: Any, generator: Generator) -> Batch:
 
 @contextmanager
 def masked(model: nn.Module, topology: Topology, spec: SubnetSpec) -> Iterator[None]:
-    """Meanwhile, by hooks, the units outside a spec read as zero in a full-size model and its dropped blocks do nothing."""
+    """Meanwhile nothing reads the units outside a spec in a full-size model, whose weights are zero there, and, by hooks, its
+    dropped blocks do nothing.
+    """
     with ExitStack() as hooks:
         for name, units in spec.units.items():
-            for module, unit_size in readers(topology.by_name[name]):
-                keep = _keep_first(units * unit_size)
-                hooks.callback(model.get_submodule(module).register_forward_pre_hook(keep).remove)
+            for part in (part for part in topology.by_name[name].slices if part.reads):
+                hooks.enter_context(_zeroed(model.get_parameter(part.parameter), part, units * part.unit_size))
         for stack in topology.stacks:
             for block in set(range(stack.num_blocks)) - set(spec.blocks[stack.name]):
                 skipped = model.get_submodule(f"{stack.path}.{block}")
@@ -264,12 +265,16 @@ def _space(topology: Topology, widths: tuple[float, ...], depths: tuple[float, .
     return Space(topology, axes, lambda num_blocks, ratio: tuple(range(count(num_blocks, ratio))))
 
 
-def _keep_first(size: int) -> Callable[..., Any]:
-    def hook(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        kept = torch.arange(args[0].shape[-1], device=args[0].device) < size
-        return (args[0].where(kept, 0), *args[1:])
-
-    return hook
+@contextmanager
+def _zeroed(weight: Tensor, part: Slice, size: int) -> Iterator[None]:
+    """Meanwhile a part of a weight, which spans its dimension, is zero behind its first `size` entries."""
+    tail = weight.detach().narrow(part.dim, size, weight.shape[part.dim] - size)
+    before = tail.clone()
+    tail.zero_()
+    try:
+        yield
+    finally:
+        tail.copy_(before)
 
 
 def _pass_by(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Any:
@@ -282,9 +287,7 @@ def _loss(outputs: Any) -> Tensor:
 
 
 def _cut(full: Tensor, name: str, topology: Topology, spec: SubnetSpec) -> Tensor:
-    for dim, size in enumerate(topology.shape(name, full.shape, spec)):
-        full = full.narrow(dim, 0, size)
-    return full
+    return join(parts_of(name, full, topology, spec), topology.shape(name, full.shape, spec))
 
 
 def _gradients(model: nn.Module) -> dict[str, Tensor]:
@@ -298,7 +301,7 @@ def _summed_gradient(case: Case) -> Tensor:
     for spec in case.specs:
         kept = [(name, _cut(p, name, topology, spec)) for name, p in full.items() if not topology.is_dropped(name, spec)]
         weights = {renumber(name, topology, spec): part for name, part in kept}
-        total = total + _loss(torch.func.functional_call(case.supernet.subnet(spec), weights, kwargs=dict(case.batch)))
+        total = total + _loss(torch.func.functional_call(case.supernet.extract(spec), weights, kwargs=dict(case.batch)))
     found = torch.autograd.grad(total, list(full.values()), allow_unused=True, materialize_grads=True)
     return torch.cat([gradient.flatten() for gradient in found])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from slimformer.errors import TopologyError
 
@@ -17,13 +17,27 @@ from slimformer.errors import TopologyError
 class Slice:
     """The part of one parameter that belongs to a unit group.
 
-    Unit `u` owns the indices `u * unit_size ... (u + 1) * unit_size - 1` of dimension `dim` of `parameter`.
-    unit_size: the head size for attention heads, 1 for feed-forward neurons.
+    Unit `u` owns the indices `start + u * unit_size ... start + (u + 1) * unit_size - 1` of dimension `dim` of `parameter`.
+    unit_size: the head size for attention heads, 1 for feed-forward neurons; it may differ between the slices of a group
+        (a key-value group with its query heads).
+    start: where a fused parameter's part begins: its query, key and value, or gate and up, are slices of one parameter.
+    role: what the units do in the parameter's module: "reads" if they are entries of its input's last dimension, "writes" if
+        of its output's, "neither" for a table. "" goes by the layout of `nn.Linear`: columns read, rows write.
     """
 
     parameter: str
     dim: int
     unit_size: int = 1
+    start: int = 0
+    role: Literal["", "reads", "writes", "neither"] = ""
+
+    @property
+    def reads(self) -> bool:
+        return self.role == "reads" or (not self.role and self.dim == 1 and self.parameter.endswith(".weight"))
+
+    @property
+    def writes(self) -> bool:
+        return self.role == "writes" or (not self.role and self.dim == 0 and self.parameter.endswith(".weight"))
 
     @property
     def module(self) -> str:
@@ -39,6 +53,37 @@ class Attribute:
     per_unit: int
 
 
+def linear(module: str, dim: int, unit_size: int = 1, *, starts: Iterable[int] = (0,), bias: bool = True) -> tuple[Slice, ...]:
+    """The slices of an `nn.Linear`: output rows (`dim=0`) take the bias along, input columns (`dim=1`) do not.
+
+    starts: where each part of a fused layer begins, for example `(0, h, 2 * h)` for query, key and value.
+    """
+    parts = tuple(Slice(f"{module}.weight", dim, unit_size, start) for start in starts)
+    with_bias = bias and dim == 0
+    return (*parts, *(Slice(f"{module}.bias", 0, unit_size, start) for start in starts if with_bias))
+
+
+@dataclass(frozen=True)
+class SharedInput:
+    """An argument of a module that several blocks share and that has one entry per unit in dimension `dim`.
+
+    An example is MPNet's attention bias, computed once with a column for each head. As each block may order its heads in its
+    own way, the super-network gives the module a buffer with its units' places in the argument, and a hook that picks them;
+    rewiring permutes the buffer and a sub-network keeps its first entries, as if it were a parameter.
+
+    argument: the name by which the module is called with it.
+    """
+
+    module: str
+    argument: str
+    dim: int
+
+    @property
+    def buffer(self) -> str:
+        """The name of the module's buffer that holds the places, Int[Tensor, "units"]."""
+        return f"{self.argument}_units"
+
+
 @dataclass(frozen=True)
 class UnitGroup:
     """Units (heads, neurons) coupled across slices.
@@ -48,6 +93,8 @@ class UnitGroup:
     axis: the elastic direction, as a dotted path: "width.heads" is covered by a choice for "width" and for "width.heads".
     config_field: the stock configuration's name for `config_per_unit * units`, or "" where it has none; a sub-network
         whose groups all agree on it can be stored in the stock format.
+    more_config: further such fields, each with its number per unit.
+    shared: inputs that the group's blocks share with others.
     """
 
     name: str
@@ -57,6 +104,13 @@ class UnitGroup:
     attributes: tuple[Attribute, ...] = ()
     config_field: str = ""
     config_per_unit: int = 1
+    more_config: tuple[tuple[str, int], ...] = ()
+    shared: tuple[SharedInput, ...] = ()
+
+    @property
+    def config(self) -> tuple[tuple[str, int], ...]:
+        """The stock configuration's fields that give the group's size, each with its number per unit."""
+        return (*(((self.config_field, self.config_per_unit),) if self.config_field else ()), *self.more_config)
 
 
 @dataclass(frozen=True)
@@ -66,6 +120,8 @@ class BlockStack:
     path: the `nn.ModuleList` (or `nn.Sequential`) that holds the blocks.
     embeddings: the module whose output enters the first block.
     config_field: the stock configuration's name for the number of blocks.
+    config_lists: fields of the configuration with one entry per block, which lose the dropped blocks' entries.
+    index_attribute: what modules inside a block call the block's index, where they keep it.
     """
 
     name: str
@@ -74,6 +130,8 @@ class BlockStack:
     num_blocks: int
     embeddings: str
     config_field: str = "num_hidden_layers"
+    config_lists: tuple[str, ...] = ()
+    index_attribute: str = "layer_idx"
 
     def prefix(self, block: int) -> str:
         """What the names of a block's parameters begin with."""
@@ -143,12 +201,17 @@ class Topology:
 
     @cached_property
     def slices_of(self) -> Mapping[str, tuple[tuple[UnitGroup, Slice], ...]]:
-        """The slices of each elastic parameter, by the parameter's name."""
+        """The slices of each elastic parameter, by the parameter's name, in the order of their starts."""
         found: dict[str, tuple[tuple[UnitGroup, Slice], ...]] = {}
         for group in self.groups:
             for part in group.slices:
                 found[part.parameter] = (*found.get(part.parameter, ()), (group, part))
-        return found
+        return {name: tuple(sorted(parts, key=lambda pair: (pair[1].dim, pair[1].start))) for name, parts in found.items()}
+
+    @cached_property
+    def elastic_dims(self) -> Mapping[str, Mapping[int, UnitGroup]]:
+        """The unit group of each elastic dimension, by the parameter's name."""
+        return {name: {part.dim: group for group, part in parts} for name, parts in self.slices_of.items()}
 
     def is_dropped(self, name: str, spec: SubnetSpec) -> bool:
         """Whether a parameter or module lies in a block that the spec drops."""
@@ -199,15 +262,24 @@ class Topology:
 
     def shape(self, parameter: str, full_shape: Iterable[int], spec: SubnetSpec) -> tuple[int, ...]:
         """The shape of one parameter in a sub-network that holds it."""
-        shape = list(full_shape)
-        for group, part in self.slices_of.get(parameter, ()):
-            shape[part.dim] = spec.units[group.name] * part.unit_size
+        shape, parts = list(full_shape), self.slices_of.get(parameter, ())
+        for dim, group in self.elastic_dims.get(parameter, {}).items():
+            shape[dim] = spec.units[group.name] * sum(part.unit_size for _, part in parts if part.dim == dim)
         return tuple(shape)
+
+    def runs(self, parameter: str, spec: SubnetSpec) -> dict[int, tuple[tuple[int, int], ...]]:
+        """The entries of a parameter's elastic dimensions that a sub-network keeps, as (start, length) of each part."""
+        found: dict[int, tuple[tuple[int, int], ...]] = {}
+        for group, part in self.slices_of.get(parameter, ()):
+            run = (part.start, spec.units[group.name] * part.unit_size)
+            is_whole = spec.units[group.name] == group.num_units
+            found[part.dim] = ((0, run[0] + run[1]),) if is_whole else (*found.get(part.dim, ()), run)
+        return found
 
     def check(self, shapes: Mapping[str, Iterable[int]]) -> None:
         """Check the topology against the parameters of the model it is said to describe.
 
-        Raises: TopologyError naming the first slice that does not cover its parameter's dimension.
+        Raises: TopologyError naming the first parameter whose dimension its slices do not cover, once and in one group.
         """
         for group in self.groups:
             for part in group.slices:
@@ -215,9 +287,22 @@ class Topology:
                     raise TopologyError(
                         f"group {group.name!r} names parameter {part.parameter!r}, which the model does not have"
                     )
-                size = tuple(shapes[part.parameter])[part.dim]
-                if size != group.num_units * part.unit_size:
-                    raise TopologyError(
-                        f"group {group.name!r}: {part.parameter!r} has {size} entries in dimension {part.dim}, "
-                        f"not {group.num_units} units of {part.unit_size}"
-                    )
+        for name, dims in self.elastic_dims.items():
+            for dim in dims:
+                self._check_cover(name, dim, tuple(shapes[name])[dim])
+            if sum(self._parts(name, dim) > 1 for dim in dims) > 1:
+                raise TopologyError(f"{name!r} has several parts in more than one dimension: at most one may be fused")
+
+    def _parts(self, parameter: str, dim: int) -> int:
+        return sum(part.dim == dim for _, part in self.slices_of[parameter])
+
+    def _check_cover(self, parameter: str, dim: int, size: int) -> None:
+        """Raises: TopologyError where the slices of one dimension overlap, leave a gap, or belong to several groups."""
+        end, parts = 0, [(group, part) for group, part in self.slices_of[parameter] if part.dim == dim]
+        for group, part in parts:
+            if part.start != end or group is not parts[0][0]:
+                break
+            end += group.num_units * part.unit_size
+        if end != size or len({group.name for group, _ in parts}) > 1:
+            units = " and ".join(f"{g.num_units} units of {p.unit_size}" + f" from {p.start}" * (p.start > 0) for g, p in parts)
+            raise TopologyError(f"group {parts[0][0].name!r}: {parameter!r} has {size} entries in dimension {dim}, not {units}")

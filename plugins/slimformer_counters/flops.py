@@ -147,9 +147,9 @@ def _scale(model: nn.Module, topology: Topology, name: str) -> Scale:
 
 def _written(topology: Topology, weights: Iterable[str]) -> set[Scale]:
     """Each group that one of the weights writes, on its own."""
-    return {(group,) for weight in weights for group, part in topology.slices_of.get(weight, ()) if part.dim == 0}
+    return {(group,) for weight in weights for group, part in topology.slices_of.get(weight, ()) if part.writes}
 
 
 def _sliced(topology: Topology, weight: str) -> Scale:
     """The groups to whose numbers of units a weight's size is proportional."""
-    return tuple(sorted((group for group, _ in topology.slices_of.get(weight, ())), key=lambda group: group.name))
+    return tuple(sorted(topology.elastic_dims.get(weight, {}).values(), key=lambda group: group.name))

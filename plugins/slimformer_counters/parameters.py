@@ -25,9 +25,9 @@ class Parameters:
     unit: ClassVar[str] = "parameters"
 
     def price(self, supernet: SuperNet, backbone: Backbone, workload: Workload) -> Polynomial:
-        slices = supernet.topology.slices_of
+        groups = supernet.topology.elastic_dims
         shares = [
-            Share(name, parameter.numel(), tuple(group for group, _ in slices.get(name, ())))
+            Share(name, parameter.numel(), tuple(groups.get(name, {}).values()))
             for name, parameter in supernet.model.named_parameters()
         ]
         return polynomial(supernet.topology, shares)

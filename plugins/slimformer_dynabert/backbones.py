@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from slimformer.backbone import BACKBONES
 from slimformer.data import Batch
-from slimformer.errors import WorkloadError
-from slimformer.topology import Attribute, BlockStack, Slice, Topology, UnitGroup
+from slimformer.describe import prefix_of, text_example, type_of
+from slimformer.topology import Attribute, BlockStack, Topology, UnitGroup, linear
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,11 +22,11 @@ class BertFamily:
     """BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA: heads and feed-forward neurons (width), blocks (depth)."""
 
     def describes(self, model: nn.Module) -> bool:
-        return getattr(getattr(model, "config", None), "model_type", "") in MODEL_TYPES
+        return type_of(model) in MODEL_TYPES
 
     def topology(self, model: Any) -> Topology:
         config = model.config
-        prefix = f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
+        prefix = prefix_of(model)
         path = f"{prefix}encoder.layer"
         groups = []
         for block in range(config.num_hidden_layers):
@@ -38,15 +38,7 @@ class BertFamily:
         return Topology(tuple(groups), (stack,))
 
     def example(self, model: Any, batch_size: int, length: int) -> Batch:
-        import torch
-
-        longest = _longest_input(model.config)
-        if length > longest:
-            raise WorkloadError(
-                f"the model takes at most {longest} tokens, not {length}: set evaluation.workload.length (or --length)"
-            )
-        ids = torch.full((batch_size, length), 5)
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return text_example(batch_size, length, _longest_input(model.config))
 
 
 def _longest_input(config: Any) -> int:
@@ -55,20 +47,14 @@ def _longest_input(config: Any) -> int:
     return int(config.max_position_embeddings) - first
 
 
-def _linear(module: str, dim: int, unit_size: int) -> tuple[Slice, ...]:
-    """The slices of an `nn.Linear`: output rows take the bias along, input columns do not."""
-    weight = Slice(f"{module}.weight", dim, unit_size)
-    return (weight, Slice(f"{module}.bias", 0, unit_size)) if dim == 0 else (weight,)
-
-
 def _heads(block: str, index: int, config: Any) -> UnitGroup:
     attention, size = f"{block}.attention", config.hidden_size // config.num_attention_heads
-    written = [part for name in ("query", "key", "value") for part in _linear(f"{attention}.self.{name}", 0, size)]
+    written = [part for name in ("query", "key", "value") for part in linear(f"{attention}.self.{name}", 0, size)]
     return UnitGroup(
         name=f"encoder.{index}.heads",
         axis="width.heads",
         num_units=config.num_attention_heads,
-        slices=(*written, *_linear(f"{attention}.output.dense", 1, size)),
+        slices=(*written, *linear(f"{attention}.output.dense", 1, size)),
         attributes=(
             Attribute(f"{attention}.self", "num_attention_heads", 1),
             Attribute(f"{attention}.self", "all_head_size", size),
@@ -81,6 +67,6 @@ def _neurons(block: str, index: int, config: Any) -> UnitGroup:
         name=f"encoder.{index}.ffn",
         axis="width.ffn",
         num_units=config.intermediate_size,
-        slices=(*_linear(f"{block}.intermediate.dense", 0, 1), *_linear(f"{block}.output.dense", 1, 1)),
+        slices=(*linear(f"{block}.intermediate.dense", 0, 1), *linear(f"{block}.output.dense", 1, 1)),
         config_field="intermediate_size",
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from slimformer.data import Batch, to_device
-from slimformer.importance.base import SCORERS, Scores, readers
+from slimformer.importance.base import SCORERS, Scores, readers, strength
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,10 +38,11 @@ class ActivationNorm:
         mask: list[Tensor] = []
         with ExitStack() as hooks, torch.no_grad():
             sums = {}
-            for module in {module for group in supernet.topology.groups for module, _ in readers(group)}:
-                columns = network.get_parameter(f"{module}.weight").shape[1]
-                sums[module] = torch.zeros(columns, device=device)
-                hooks.callback(network.get_submodule(module).register_forward_pre_hook(_adder(sums[module], mask)).remove)
+            for group in supernet.topology.groups:
+                for module, unit_size in readers(group):
+                    sums[module] = torch.zeros(group.num_units * unit_size, device=device)
+            for module, total in sums.items():
+                hooks.callback(network.get_submodule(module).register_forward_pre_hook(_adder(total, mask)).remove)
             for batch in batches:
                 inputs = to_device(batch, device)
                 mask[:] = [inputs["attention_mask"].float()] if "attention_mask" in inputs else []
@@ -50,9 +51,9 @@ class ActivationNorm:
 
     def _score(self, group: UnitGroup, sums: Mapping[str, Tensor], network: nn.Module) -> Tensor:
         units = []
-        for module, unit_size in readers(group):
-            weight = network.get_parameter(f"{module}.weight").square().sum(0) if self.weighted else 1.0
-            units.append((sums[module] * weight).unflatten(0, (-1, unit_size)).sum(1))
+        for part in (part for part in group.slices if part.reads):
+            weight = strength(network.get_parameter(part.parameter), part.dim) if self.weighted else 1.0
+            units.append((sums[part.module] * weight).unflatten(0, (-1, part.unit_size)).sum(1))
         return sum(units[1:], start=units[0]).sqrt().cpu()
 
 

@@ -37,13 +37,21 @@ SCORERS: Registry[Scorer] = Registry("importance scorer", "scorers")
 
 
 def readers(group: UnitGroup) -> list[tuple[str, int]]:
-    """The modules that read a group's units, each with the unit size: those whose weight is sliced by input column."""
-    return [(part.module, part.unit_size) for part in group.slices if part.dim == 1 and part.parameter.endswith(".weight")]
+    """The modules that read a group's units, each with the unit size: those whose weight is sliced by input column.
+
+    Where a weight has more dimensions than an input and an output (stacked experts) no module's input holds the units.
+    """
+    return [(part.module, part.unit_size) for part in group.slices if part.reads]
 
 
 def writers(group: UnitGroup) -> list[tuple[str, int]]:
-    """The modules that write a group's units: those whose weight is sliced by output row."""
-    return [(part.module, part.unit_size) for part in group.slices if part.dim == 0 and part.parameter.endswith(".weight")]
+    """The modules that write a group's units: those whose weight is sliced by output row; a fused one once for each part."""
+    return [(part.module, part.unit_size) for part in group.slices if part.writes]
+
+
+def strength(weight: Tensor, dim: int) -> Tensor:
+    """The sum of squares of a weight's entries along all dimensions but `dim`, Float[Tensor, "columns"]."""
+    return weight.movedim(dim, -1).flatten(0, -2).square().sum(0)
 
 
 def save_scores(scores: Scores, path: Path) -> None:

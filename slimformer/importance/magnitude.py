@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from slimformer.data import Batch
-from slimformer.importance.base import SCORERS, Scores, readers
+from slimformer.importance.base import SCORERS, Scores, strength
 
 if TYPE_CHECKING:
     from slimformer.supernet import SuperNet
@@ -26,8 +26,8 @@ class Magnitude:
         scores = {}
         for group in supernet.topology.groups:
             total = torch.zeros(group.num_units)
-            for module, unit_size in readers(group):
-                weight = supernet.model.get_parameter(f"{module}.weight").detach().float().cpu()
-                total += weight.square().sum(0).unflatten(0, (-1, unit_size)).sum(1)
+            for part in (part for part in group.slices if part.reads):
+                weight = supernet.model.get_parameter(part.parameter).detach().float().cpu()
+                total += strength(weight, part.dim).unflatten(0, (-1, part.unit_size)).sum(1)
             scores[group.name] = total.sqrt()
         return scores

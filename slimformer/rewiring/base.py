@@ -77,7 +77,24 @@ class Rewiring:
                 for part in group.slices:
                     full = parameters[part.parameter]
                     index = self._index(group, part.unit_size).to(full.device)
-                    full.copy_(full.index_select(part.dim, index))
+                    view = full.narrow(part.dim, part.start, len(index))
+                    view.copy_(view.index_select(part.dim, index))
+        self._move_places_(supernet)
+
+    def _move_places_(self, supernet: SuperNet) -> None:
+        """Permute the units' places in shared inputs, and note them in the configuration that is saved with the weights."""
+        import torch
+
+        from slimformer.supernet import PLACES
+
+        noted: dict[str, dict[str, list[int]]] = {}
+        for group in supernet.topology.groups:
+            for shared in group.shared:
+                places = supernet.model.get_submodule(shared.module).get_buffer(shared.buffer)
+                places.copy_(places[torch.tensor(self.orders[group.name], device=places.device)])
+                noted.setdefault(shared.module, {})[shared.argument] = places.tolist()
+        if noted:
+            setattr(supernet.model.config, PLACES, noted)
 
     def _index(self, group: UnitGroup, unit_size: int) -> Tensor:
         import torch

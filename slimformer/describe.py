@@ -1,0 +1,62 @@
+"""What descriptions of model families share: slices read off a model's own layers, names, and example inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+from slimformer.data import Batch
+from slimformer.errors import WorkloadError
+from slimformer.topology import Slice
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def outputs(model: nn.Module, module: str, unit_size: int = 1, starts: Iterable[int] = (0,)) -> tuple[Slice, ...]:
+    """What units write in a linear layer: the rows of an `nn.Linear`, the columns of GPT-2's `Conv1D`, and the bias if any.
+
+    starts: where each part of a fused layer begins, for example `(0, h, 2 * h)` for query, key and value.
+    """
+    layer: Any = model.get_submodule(module)
+    dim = 1 if _is_transposed(layer) else 0
+    weights = tuple(Slice(f"{module}.weight", dim, unit_size, start, "writes") for start in starts)
+    has_bias = layer.bias is not None
+    return (*weights, *(Slice(f"{module}.bias", 0, unit_size, start) for start in starts if has_bias))
+
+
+def inputs(model: nn.Module, module: str, unit_size: int = 1) -> tuple[Slice, ...]:
+    """What units are read by in a linear layer: the columns of an `nn.Linear`, the rows of GPT-2's `Conv1D`."""
+    dim: Literal[0, 1] = 0 if _is_transposed(model.get_submodule(module)) else 1
+    return (Slice(f"{module}.weight", dim, unit_size, 0, "reads"),)
+
+
+def _is_transposed(layer: nn.Module) -> bool:
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(layer, Conv1D)
+
+
+def type_of(model: nn.Module) -> str:
+    """The `model_type` of a transformers model, "" of any other."""
+    return str(getattr(getattr(model, "config", None), "model_type", ""))
+
+
+def prefix_of(model: Any) -> str:
+    """What the names of a transformers model's body begin with: "bert." in a model with a head, "" in a bare body."""
+    return f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
+
+
+def text_example(batch_size: int, length: int, longest: int) -> Batch:
+    """Token ids and a mask without padding.
+
+    Raises: WorkloadError for more tokens than the model takes.
+    """
+    import torch
+
+    if length > longest:
+        raise WorkloadError(
+            f"the model takes at most {longest} tokens, not {length}: set evaluation.workload.length (or --length)"
+        )
+    ids = torch.full((batch_size, length), 5)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -1,0 +1,86 @@
+"""The laws on tiny causal language models, and that every sub-network generates the same with and without a cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from slimformer import SuperNet, backbone_for, testing
+from tests.families import build
+
+LLAMA_SIZES = {
+    "hidden_size": 32,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 4,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "vocab_size": 60,
+    "max_position_embeddings": 40,
+    "use_cache": False,
+}
+MIXED = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "sliding_window": 4}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "Llama": {"tie_word_embeddings": True, "attention_bias": True},
+    "Mistral": {"sliding_window": 4},
+    "Qwen2": MIXED | {"use_sliding_window": True},
+    "Qwen3": MIXED | {"use_sliding_window": True},
+    "Gemma": {"hidden_activation": "gelu_pytorch_tanh"},
+    "Gemma2": MIXED,
+    "Gemma3": MIXED,
+    "GPT2": {"n_embd": 32, "n_head": 4, "n_layer": 3, "n_inner": 48, "n_positions": 40, "vocab_size": 60, "use_cache": False},
+}
+ENDLESS = {"bos_token_id": 1, "eos_token_id": None, "pad_token_id": 0}
+
+
+def tiny(family: str, attention: str) -> Any:
+    head = {"Gemma3": "ForCausalLM", "GPT2": "LMHeadModel"}.get(family, "ForCausalLM")
+    sizes = FAMILIES[family] if family == "GPT2" else LLAMA_SIZES | FAMILIES[family]
+    config = {"Gemma3": "Gemma3Text"}.get(family, family)
+    return build(family, head, attention, config=config, **sizes, **ENDLESS)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_keeps_the_laws(family: str) -> None:
+    model = tiny(family, "eager")
+    testing.check_backbone(backbone_for(model), model)
+
+
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"Gemma2"}))  # which has no sdpa
+def test_the_laws_hold_with_sdpa_at_some_uniform_and_per_layer_specs(family: str) -> None:
+    model = tiny(family, "sdpa")
+    topology = backbone_for(model).topology(model)
+    specs = (*testing.uniform_specs(topology)[::3], *testing.random_specs(topology, 3, torch.Generator().manual_seed(1)))
+    testing.check_backbone(backbone_for(model), model, specs=specs)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_sub_network_generates_the_same_with_and_without_a_cache(family: str) -> None:
+    model = tiny(family, "eager")
+    supernet = SuperNet(model, backbone_for(model).topology(model))
+    specs = testing.random_specs(supernet.topology, 3, torch.Generator().manual_seed(1))
+    prompt = torch.randint(3, 60, (2, 5), generator=torch.Generator().manual_seed(2))
+    mask = torch.ones_like(prompt)
+    for spec in specs:
+        for network in (supernet.subnet(spec), supernet.extract(spec)):
+            options = {"attention_mask": mask, "max_new_tokens": 9, "do_sample": False, "pad_token_id": 0}
+            slow, fast = (network.generate(prompt, use_cache=cache, **options) for cache in (False, True))
+            assert slow.shape == (2, 14)
+            assert torch.equal(slow, fast), spec
+
+
+def test_dropping_blocks_renumbers_them_and_filters_their_attention_types() -> None:
+    model = tiny("Gemma2", "eager")
+    supernet = SuperNet(model, backbone_for(model).topology(model))
+    network: Any = supernet.extract(supernet.topology.spec({}, {"decoder": (1, 2)}))
+    assert network.config.layer_types == ["full_attention", "sliding_attention"]
+    assert [layer.self_attn.layer_idx for layer in network.model.layers] == [0, 1]
+    assert model.config.layer_types == MIXED["layer_types"]
+
+
+def test_gpt2_that_scales_attention_by_its_block_keeps_the_laws() -> None:
+    sizes = FAMILIES["GPT2"] | {"scale_attn_by_inverse_layer_idx": True}
+    model = build("GPT2", "LMHeadModel", "sdpa", **sizes, **ENDLESS)
+    testing.check_backbone(backbone_for(model), model)
