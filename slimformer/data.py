@@ -41,6 +41,11 @@ class Outputs:
     hidden: Mapping[str, HiddenStates]
 
 
+def without_labels(batch: Batch) -> dict[str, Tensor]:
+    """The inputs of a batch alone; labels are what transformers' models call "...labels" and "start_positions", "end_positions"."""
+    return {name: tensor for name, tensor in batch.items() if not name.endswith(("labels", "_positions"))}
+
+
 def to_device(batch: Batch, device: device | str) -> dict[str, Tensor]:
     """Copy a batch to a device; tensors already there are not copied."""
     return {name: tensor.to(device) for name, tensor in batch.items()}

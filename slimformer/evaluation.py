@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from slimformer.data import Batch, to_device
+from slimformer.data import Batch, to_device, without_labels
 from slimformer.distill.forward import logits_of
 from slimformer.task import Example, Logits, TaskData
 
@@ -22,7 +22,8 @@ def predict(
 ) -> Logits:
     """The network's logits on every example, in the examples' order, one float32 array per output head.
 
-    Examples of like length share a batch, so that little is padded; the network is used in the mode that it is in.
+    Examples of like length share a batch, so that little is padded; the network is used in the mode that it is in. Where a
+    head has logits for each token, shorter batches are filled up with nan: what stands beyond an example's tokens says nothing.
     """
     order = sorted(range(len(examples)), key=lambda i: -_length(examples[i]))
     device = next(network.parameters()).device
@@ -30,11 +31,11 @@ def predict(
     with torch.no_grad():
         for start in range(0, len(order), batch_size):
             batch = collate([examples[i] for i in order[start : start + batch_size]])
-            inputs = {k: v for k, v in to_device(batch, device).items() if not k.endswith("labels")}
+            inputs = to_device(without_labels(batch), device)
             with autocast():
                 parts.append([head.float().cpu() for head in logits_of(network(**inputs))])
     back = torch.tensor(order).argsort()
-    return tuple(torch.cat(heads)[back].numpy() for heads in zip(*parts, strict=True))
+    return tuple(_joined(heads)[back].numpy() for heads in zip(*parts, strict=True))
 
 
 def evaluate(
@@ -58,6 +59,17 @@ def batches(
     """Consecutive batches of the first `limit` examples (0: of all), in order."""
     chosen = [examples[i] for i in range(min(limit, len(examples)) if limit else len(examples))]
     return [collate(chosen[start : start + batch_size]) for start in range(0, len(chosen), batch_size)]
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Batches of logits as one tensor, each filled up with nan to the greatest size in every dimension."""
+    sizes = [max(part.shape[dim] for part in parts) for dim in range(1, parts[0].dim())]
+    whole = parts[0].new_full((sum(len(part) for part in parts), *sizes), float("nan"))
+    start = 0
+    for part in parts:
+        whole[(slice(start, start + len(part)), *(slice(0, size) for size in part.shape[1:]))] = part
+        start += len(part)
+    return whole
 
 
 def _length(example: Example) -> int:

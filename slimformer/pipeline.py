@@ -124,7 +124,7 @@ class Workshop:
         space = self.space(supernet)
         for stage in self.recipe.stage:
             space.restrict(stage.axes)
-        self.data.split(self.recipe.importance.split)
+        self.data.scoring_examples(self.recipe.importance.split)
         prices(supernet, self.recipe)
 
     def rewiring(self, base: SuperNet) -> Rewiring:
@@ -137,7 +137,7 @@ class Workshop:
 
     def _score(self, base: SuperNet) -> None:
         table = self.recipe.importance
-        needed = self.data.split(table.split) if table.scorer.needs_data else []
+        needed = self.data.scoring_examples(table.split) if table.scorer.needs_data else []
         examples = table.max_examples or len(needed)
         self.report.say(f"scoring units on {min(examples, len(needed))} examples of {table.split}")
         scores = table.scorer(base, batches(needed, self.data.collate, table.batch_size, table.max_examples))

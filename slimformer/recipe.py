@@ -11,6 +11,7 @@ from slimformer.distill.base import TERMS, Term
 from slimformer.importance.base import SCORERS, Scorer
 from slimformer.importance.first_order import FirstOrder
 from slimformer.options import Machine, Optimisation
+from slimformer.recipe_source import Location
 from slimformer.rewiring import PASSES, Pass, Sort
 from slimformer.sampling import SAMPLERS, Every, Sampler
 from slimformer.space import DEPTH_POLICIES, Axis, DepthPolicy, Space
@@ -61,7 +62,8 @@ class SpaceTable(Table):
 class ImportanceTable(Table):
     """[importance]: who scores the units, and on which examples.
 
-    split: "calibration" is a held-out part of the training data; an evaluation split would leak into the model.
+    split: "calibration" is a held-out part of the training data; an evaluation split (or "evaluation", which is all of
+        them) leaks into the model.
     max_examples: 0 for all of the split.
     """
 
@@ -126,8 +128,6 @@ class Recipe(Table):
         order = ("base", "rewired", *(stage.name for stage in self.stage))
         return tuple(name for name in order if name in (*self.evaluation.snapshots, order[-1]))
 
-
-Location = tuple[str | int, ...]
 
 STEPS = ("finetune", "rewiring", "rewired", "supernet")
 """What the run itself calls its steps, besides "base" and "largest"; no stage may be called so."""

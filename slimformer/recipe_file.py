@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -15,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from slimformer.errors import RecipeError
 from slimformer.plugins import load_file, load_plugins
-from slimformer.recipe import Location, Recipe, contradictions
+from slimformer.recipe import Recipe, contradictions
+from slimformer.recipe_source import Location, read_source
 from slimformer.registry import Registry
 
 Place = Callable[[Location], str]
@@ -29,37 +29,29 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises: RecipeError with a line for every mistake: "recipe.toml:8: finetune.epoch: unknown key (did you mean 'epochs'?)".
     """
     load_plugins()
-    try:
-        text = path.read_text(encoding="utf-8")
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        raise RecipeError(f"{path}:{line[1] if line else 1}: not TOML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"no recipe can be read from {path}: {getattr(error, 'strerror', None) or error}") from None
+    source = read_source(path)
+    table = source.table
     given = {_override_(table, override): override for override in overrides}
-    lines = key_lines(text)
 
     def place(location: Location) -> str:
         for length in range(len(location), 0, -1):
             for key, override in given.items():
                 if key == location[:length] or (length == len(location) == len(key) - 1 and key[:length] == location):
                     return f"--set {override}: "
-            if location[:length] in lines:
-                return f"{path}:{lines[location[:length]]}: "
+            if location[:length] in source.places:
+                return f"{source.places[location[:length]]}: "
         return f"{path}: "
 
-    _load_files_(table, path.parent, place)
+    _load_files(table, place)
     return parse_recipe(table, place)
 
 
-def _load_files_(table: dict[str, Any], folder: Path, place: Place) -> None:
-    """Run the plugin files that the recipe names, and write their full paths into the table."""
+def _load_files(table: Mapping[str, Any], place: Place) -> None:
+    """Run the plugin files that the recipe names."""
     files = table.get("plugins", [])
     if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
         return  # the recipe's schema says what is wrong
-    table["plugins"] = [str((folder / file).resolve()) for file in files]
-    for file in table["plugins"]:
+    for file in files:
         try:
             load_file(Path(file))
         except RecipeError as error:
@@ -241,36 +233,3 @@ def _registry_at(location: Location) -> Registry[Any] | None:
 
 def _item_type(annotation: Any) -> Any:
     return _item_type(get_args(annotation)[0]) if get_origin(annotation) in (tuple, list) else annotation
-
-
-_HEADER = re.compile(r"^\s*(\[\[?)\s*([A-Za-z0-9_.\-\"' ]+?)\s*\]\]?\s*(#.*)?$")
-_KEY = re.compile(r"^\s*([A-Za-z0-9_\-.\"']+)\s*=")
-_OPENED = re.compile(r"=\s*\[\s*(#.*)?$")
-
-
-def key_lines(text: str) -> dict[Location, int]:
-    """The line on which each key, table header and inline table of a list stands (TOML parsers do not tell)."""
-    lines: dict[Location, int] = {}
-    table: Location = ()
-    items: Location = ()
-    counts: dict[Location, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        header, key = _HEADER.match(line), _KEY.match(line)
-        if header:
-            table, items = (), ()
-            for part in header[2].split("."):
-                table = (*table, part.strip().strip("\"'"))
-                table = (*table, counts[table]) if table in counts else table
-            if header[1] == "[[":
-                table = table[:-1] if isinstance(table[-1], int) else table
-                counts[table] = counts.get(table, -1) + 1
-                table = (*table, counts[table])
-            lines[table] = number
-        elif key:
-            parts = tuple(part.strip("\"'") for part in key[1].split("."))
-            lines.setdefault((*table, *parts), number)
-            items = (*table, *parts) if _OPENED.search(line) else ()
-        elif items and line.lstrip().startswith("{"):
-            counts[items] = counts.get(items, -1) + 1
-            lines[*items, counts[items]] = number
-    return lines

@@ -57,6 +57,15 @@ class TaskData:
             raise DataError(f"the task has no split called {name!r}; there are: {', '.join(splits)}")
         return splits[name]
 
+    def scoring_examples(self, name: str) -> Sequence[Example]:
+        """The examples that importance is scored on: those of a split, or for "evaluation" those of all evaluation splits.
+
+        Raises: DataError naming the splits there are.
+        """
+        if name == "evaluation":
+            return [split[i] for split in self.evaluation.values() for i in range(len(split))]
+        return self.split(name)
+
 
 class Task(Protocol):
     """A task.

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from slimformer.errors import RecipeError
-from slimformer.recipe_file import differences, key_lines, parse_recipe, read_recipe, to_table, write_recipe
+from slimformer.recipe_file import differences, parse_recipe, read_recipe, to_table, write_recipe
+from slimformer.recipe_source import key_lines
 
 FOLDER = Path(__file__).parents[1] / "recipes"
-RECIPES = sorted(FOLDER.glob("*.toml"))
+RECIPES = sorted(FOLDER.rglob("*.toml"))
 
 GOOD = """\
 name = "small"

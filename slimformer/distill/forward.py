@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimformer.data import Batch, HiddenStates, Outputs
+from slimformer.data import Batch, HiddenStates, Outputs, without_labels
 from slimformer.topology import SubnetSpec, Topology
 
 
@@ -19,7 +19,7 @@ def forward(network: nn.Module, topology: Topology, spec: SubnetSpec, batch: Bat
     hidden: record the embeddings and every block's output; otherwise `Outputs.hidden` is empty.
     labels: pass the batch's labels on, so that the model computes its loss; otherwise `Outputs.loss` is zero.
     """
-    inputs = dict(batch) if labels else {name: tensor for name, tensor in batch.items() if not name.endswith("labels")}
+    inputs = dict(batch) if labels else without_labels(batch)
     with _recorder(network, topology if hidden else Topology((), ())) as record:
         result = network(**inputs)
     states = {

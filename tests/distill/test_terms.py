@@ -140,3 +140,32 @@ def test_students_learn_the_teacher_states_of_the_paper_and_of_the_code(policy, 
     student = HiddenStates(zero, kept, (zero,) * len(kept))
     teacher = HiddenStates(zero, tuple(range(12)), (zero,) * 12)
     assert [state + 1 for state in targets(student, teacher, layer_map)] == expected  # state 0 is the embeddings
+
+
+def outputs_of(*logits):
+    return Outputs(logits, torch.zeros(()), {})
+
+
+def test_a_choice_among_tokens_leaves_padding_out():
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+    student, teacher = torch.randn(2, 5, requires_grad=True), torch.randn(2, 5)
+    term = SoftCrossEntropy(over="tokens")
+    loss = term(outputs_of(student), outputs_of(teacher), {"attention_mask": mask})
+    rows = [
+        -(teacher[i, :size].softmax(-1) * student[i, :size].log_softmax(-1)).sum()
+        for i, size in enumerate(mask.sum(1).tolist())
+    ]
+    torch.testing.assert_close(loss, torch.stack(rows).mean())
+    loss.backward()
+    assert not student.grad[0, 3:].any()
+
+
+def test_logits_of_each_token_count_where_the_token_is_judged():
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
+    labels = torch.tensor([[-100, 0, 1, -100], [2, 2, -100, -100]])
+    student, teacher = torch.randn(2, 4, 3, requires_grad=True), torch.randn(2, 4, 3)
+    each = -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
+    found = SoftCrossEntropy()(outputs_of(student), outputs_of(teacher), {"attention_mask": mask, "labels": labels})
+    torch.testing.assert_close(found, (each[0, 1:3].mean() + each[1, :2].mean()) / 2)
+    unlabelled = SoftCrossEntropy()(outputs_of(student), outputs_of(teacher), {"attention_mask": mask})
+    torch.testing.assert_close(unlabelled, (each[0, :3].mean() + each[1].mean()) / 2)

@@ -448,3 +448,23 @@ def test_a_library_with_too_few_docstrings_for_train_is_named(libraries: tuple[s
 @pytest.mark.parametrize("name", ["docstrings", "glue", "text_files"])
 def test_the_tasks_are_registered(name: str) -> None:
     assert name in TASKS.names()
+
+
+def test_batches_may_be_padded_to_the_greatest_length(tmp_path: Path, checkpoint: str) -> None:
+    folder = write_mrpc(tmp_path)
+    for wanted, task in ((24, Glue("mrpc", folder, max_length=24, pad_to_max_length=True)), (7, Glue("mrpc", folder))):
+        data = task.load(checkpoint)
+        batch = data.collate(data.train[:2])
+        assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, wanted)
+        assert int(batch["attention_mask"].sum()) == 14
+
+
+def test_importance_may_read_all_evaluation_splits_one_after_the_other(tmp_path: Path, checkpoint: str) -> None:
+    header, row = OFFICIAL["mnli"]
+    for number, stem in enumerate(("train", "dev_matched", "dev_mismatched")):
+        write(tmp_path / f"{stem}.tsv", header, *[row.format(label="neutral")] * (number + 1))
+    data = Glue("mnli", str(tmp_path)).load(checkpoint)
+    assert data.scoring_examples("evaluation") == [*data.split("validation_matched"), *data.split("validation_mismatched")]
+    assert len(data.scoring_examples("evaluation")) == 5
+    with pytest.raises(DataError, match="no split called 'dev'"):
+        data.scoring_examples("dev")

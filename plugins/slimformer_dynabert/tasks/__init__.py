@@ -1,5 +1,5 @@
-"""Text classification and regression tasks: GLUE, the user's own files, docstrings of installed libraries."""
+"""Text tasks: GLUE, question answering, and the user's own files; docstrings of installed libraries."""
 
-from slimformer_dynabert.tasks import docstrings, glue, text_files
+from slimformer_dynabert.tasks import docstrings, glue, squad, text_files, token_files
 
-__all__ = ["docstrings", "glue", "text_files"]
+__all__ = ["docstrings", "glue", "squad", "text_files", "token_files"]

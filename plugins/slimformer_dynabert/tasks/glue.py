@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from slimformer.errors import DataError
 from slimformer.task import TASKS, TaskData
 from slimformer_dynabert.tasks.readers import FORMATS, Table, column, find_shards, first_line, read
-from slimformer_dynabert.tasks.text import Goal, Limits, Rows, build, class_numbers, load_classifier, real_numbers
+from slimformer_dynabert.tasks.text import Goal, Rows, build, class_numbers, limits_of, load_classifier, real_numbers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,6 +99,7 @@ class Glue:
     max_length: tokens per example.
     max_train, max_eval: a random part of this many examples; 0 for all.
     calibration_size: examples held out of train, at most a tenth of it.
+    pad_to_max_length: pad every batch to max_length tokens, not to its longest example.
     """
 
     subset: str = "mrpc"
@@ -109,6 +110,7 @@ class Glue:
     calibration_size: int = 512
     seed: int = 0
     baselines: bool = False
+    pad_to_max_length: bool = False
 
     def load_model(self, checkpoint: str, attention: str) -> nn.Module:
         return load_classifier(checkpoint, attention, find_subset(self.subset).goal)
@@ -116,7 +118,7 @@ class Glue:
     def load(self, checkpoint: str) -> TaskData:
         subset = find_subset(self.subset)
         splits = local_splits(subset, Path(self.path)) if self.path else hub_splits(subset, self.subset)
-        limits = Limits(self.max_length, self.max_train, self.max_eval, self.calibration_size, self.seed, self.baselines)
+        limits = limits_of(self)
         return build(checkpoint, splits.pop("train"), splits, subset.goal, limits)
 
 

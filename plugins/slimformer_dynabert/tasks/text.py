@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from slimformer.data import Batch
@@ -56,6 +57,7 @@ class Limits:
     """How much of the rows is used; 0 examples means all of them.
 
     max_length: tokens per example.
+    pad_to_max_length: every batch is padded to max_length, as the released DynaBERT does, not to its longest example.
     baselines: whether trivial methods are scored too.
     """
 
@@ -65,6 +67,12 @@ class Limits:
     calibration_size: int
     seed: int
     baselines: bool
+    pad_to_max_length: bool = False
+
+
+def limits_of(task: Any) -> Limits:
+    """The limits that a task's options of the same names set."""
+    return Limits(**{field.name: getattr(task, field.name) for field in fields(Limits)})
 
 
 def load_classifier(checkpoint: str, attention: str, goal: Goal) -> nn.Module:
@@ -72,17 +80,26 @@ def load_classifier(checkpoint: str, attention: str, goal: Goal) -> nn.Module:
 
     Raises: CheckpointError when the weights cannot be read or do not fill the body.
     """
+    return load_with_head("AutoModelForSequenceClassification", checkpoint, attention, _head_config(goal))
+
+
+def load_with_head(auto: str, checkpoint: str, attention: str, config: Mapping[str, Any] = MappingProxyType({})) -> nn.Module:
+    """The checkpoint's body in float32 with the head of a class of transformers; a head of the right size is kept.
+
+    auto: the class, "AutoModelFor...". config: what the head's configuration says.
+    Raises: CheckpointError when the weights cannot be read or do not fill the body.
+    """
     import torch
-    from transformers import AutoModelForSequenceClassification
+    import transformers
 
     try:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
+        model, report = getattr(transformers, auto).from_pretrained(
             checkpoint,
             attn_implementation=attention,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
-            **_head_config(goal),
+            **config,
         )
     except Exception as error:  # safetensors, pickle, json and the hub each have their own
         raise CheckpointError(
@@ -170,7 +187,7 @@ def build(checkpoint: str, train: Rows, evaluation: Mapping[str, Rows], goal: Go
         train=tokenise(tokenizer, learn, limits.max_length),
         calibration=tokenise(tokenizer, calibration, limits.max_length),
         evaluation={name: tokenise(tokenizer, rows, limits.max_length) for name, rows in judged.items()},
-        collate=Collate(tokenizer, goal.regression),
+        collate=Collate(tokenizer, goal.regression, limits.max_length if limits.pad_to_max_length else 0),
         score=score,
         metric=goal.metrics[0],
         processor=tokenizer,
@@ -206,17 +223,19 @@ def tokenise(tokenizer: Any, rows: Rows, max_length: int) -> list[Example]:
 
 @dataclass(frozen=True)
 class Collate:
-    """Pads the examples of a batch to the longest of them."""
+    """Pads the examples of a batch to the longest of them, or to `length` tokens if that is above zero."""
 
     tokenizer: Any
     regression: bool
+    length: int = 0
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         import torch
 
         inputs = [{key: value for key, value in example.items() if key != "labels"} for example in examples]
         labels = torch.tensor([e["labels"] for e in examples], dtype=torch.float32 if self.regression else torch.long)
-        return {**self.tokenizer.pad(inputs, return_tensors="pt"), "labels": labels}
+        padding = {"padding": "max_length", "max_length": self.length} if self.length else {}
+        return {**self.tokenizer.pad(inputs, return_tensors="pt", **padding), "labels": labels}
 
 
 def _accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:

@@ -14,10 +14,10 @@ from slimformer_dynabert.tasks.text import (
     CLASS_METRICS,
     REGRESSION_METRICS,
     Goal,
-    Limits,
     Rows,
     build,
     class_numbers,
+    limits_of,
     load_classifier,
     real_numbers,
     split_off,
@@ -39,6 +39,7 @@ class TextFiles:
     max_length: tokens per example.
     max_train, max_eval: a random part of this many examples; 0 for all.
     calibration_size: examples held out of train, at most a tenth of it.
+    pad_to_max_length: pad every batch to max_length tokens, not to its longest example.
     """
 
     train: str
@@ -54,6 +55,7 @@ class TextFiles:
     calibration_size: int = 512
     seed: int = 0
     baselines: bool = False
+    pad_to_max_length: bool = False
 
     def load_model(self, checkpoint: str, attention: str) -> nn.Module:
         return load_classifier(checkpoint, attention, self._goal(self._columns(self.train)[-1]))
@@ -66,7 +68,7 @@ class TextFiles:
             validation = self._rows(self._columns(self.validation), goal, self.validation)
         else:
             validation, train = split_off(train, max(1, len(train) // 10), self.seed)
-        limits = Limits(self.max_length, self.max_train, self.max_eval, self.calibration_size, self.seed, self.baselines)
+        limits = limits_of(self)
         return build(checkpoint, train, {"validation": validation}, goal, limits)
 
     def _columns(self, path: str) -> list[Sequence[Any]]:
