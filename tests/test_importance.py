@@ -56,7 +56,7 @@ def test_first_order_scores_are_weights_times_gradients(precise, batches, reduct
     for name, score in scores.items():
         gates = zip(*(gradients[name] for gradients in per_batch), strict=True)
         wanted = sum(reduce(reduction, list(gate)) for gate in gates)
-        torch.testing.assert_close(score.double(), wanted, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(score, wanted, rtol=1e-10, atol=1e-12)
 
 
 def test_the_reductions_differ_over_several_batches(precise, batches) -> None:

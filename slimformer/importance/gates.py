@@ -25,13 +25,13 @@ class UnitGate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, gate: Tensor) -> Tensor:
         ctx.save_for_backward(values)
-        ctx.units = len(gate)
+        ctx.units, ctx.dtype = len(gate), gate.dtype
         return values.view_as(values)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         (values,), (gradient,) = ctx.saved_tensors, gradients
-        columns = torch.zeros(values.shape[-1], device=values.device)
+        columns = torch.zeros(values.shape[-1], device=values.device, dtype=ctx.dtype)
         for one, other in zip(values, gradient, strict=True):  # an example at a time: the product stays small
             columns += (one * other).flatten(0, -2).sum(0)
         return gradient, columns.unflatten(0, (ctx.units, -1)).sum(1)
@@ -44,17 +44,18 @@ def gated(network: nn.Module, topology: Topology) -> Iterator[dict[GateKey, Tens
     Units are gated where they are read, and also where they are written if a single module writes them.
     Yields: the gates by (group, place), each Float[Tensor, "units"] and requiring gradients.
     """
-    device = next(network.parameters()).device
+    weight = next(network.parameters())
+    like = {"device": weight.device, "dtype": torch.promote_types(weight.dtype, torch.float32), "requires_grad": True}
     gates: dict[GateKey, Tensor] = {}
     with ExitStack() as hooks:
         for group in topology.groups:
             for module, _ in readers(group):
-                gate = gates[group.name, f"into {module}"] = torch.ones(group.num_units, device=device, requires_grad=True)
+                gate = gates[group.name, f"into {module}"] = torch.ones(group.num_units, **like)
                 hooks.callback(network.get_submodule(module).register_forward_pre_hook(_input_gate(gate)).remove)
             written = writers(group)
             if len(written) == 1:
                 module = written[0][0]
-                gate = gates[group.name, f"out of {module}"] = torch.ones(group.num_units, device=device, requires_grad=True)
+                gate = gates[group.name, f"out of {module}"] = torch.ones(group.num_units, **like)
                 hooks.callback(network.get_submodule(module).register_forward_hook(_output_gate(gate)).remove)
         yield gates
 
