@@ -13,6 +13,7 @@ _HOME = {
     "SubnetSpec": "topology", "Topology": "topology", "UnitGroup": "topology", "BlockStack": "topology",
     "Slice": "topology", "Attribute": "topology", "SharedInput": "topology",
     "linear": "topology", "inputs": "describe", "outputs": "describe", "prefix_of": "describe", "text_example": "describe",
+    "image_example": "describe", "type_of": "describe",
     "Space": "space", "Axis": "space", "Point": "space",
     "Rewiring": "rewiring",
     "SCORERS": "importance", "BACKBONES": "backbone", "TASKS": "task", "COSTS": "cost", "SAMPLERS": "sampling",

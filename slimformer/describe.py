@@ -47,6 +47,13 @@ def prefix_of(model: Any) -> str:
     return f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
 
 
+def image_example(name: str, shape: tuple[int, int, int, int], model: nn.Module) -> Batch:
+    """Images of zeros in the model's own number type, as its argument `name`; shape: batch, channels, height, width."""
+    import torch
+
+    return {name: torch.zeros(shape, dtype=next(model.parameters()).dtype)}
+
+
 def text_example(batch_size: int, length: int, longest: int) -> Batch:
     """Token ids and a mask without padding.
 

@@ -33,8 +33,7 @@ def export(supernet: SuperNet, spec: SubnetSpec, processor: Any, example: Batch,
     Raises: ExportError where what loads differs from the sub-network; nothing is written then.
     """
     model = supernet.extract(spec).cpu().eval()
-    _configure_(model, supernet, spec)
-    is_stock = _shapes(model) == _shapes(_rebuild(model)) and not any(_shared(model, supernet, spec, moved=True))
+    is_stock = _configure_(model, supernet, spec) and not any(_shared(model, supernet, spec, moved=True))
     if not is_stock:
         _describe_(model, supernet, spec)
 
@@ -79,16 +78,30 @@ def slim_class(base: type) -> type:
     return type(f"Slim{base.__name__}", (base,), {"__init__": __init__, "__module__": base.__module__})
 
 
-def _configure_(model: nn.Module, supernet: SuperNet, spec: SubnetSpec) -> None:
-    """Say in the stock configuration what it can say: sizes on which all groups of a field agree."""
+def _configure_(model: Any, supernet: SuperNet, spec: SubnetSpec) -> bool:
+    """Say in the stock configuration what it can say: sizes on which all groups of a field agree.
+
+    Where that does not give the sub-network's shapes, the configuration keeps the super-network's sizes: other code derives
+    a head's size, say, from the number of heads.
+    Returns: whether the stock class, so configured, has the sub-network's shapes.
+    """
     sizes: dict[str, set[int]] = {}
     for name, units in spec.units.items():
         group = supernet.topology.by_name[name]
         for field, per_unit in group.config:
             sizes.setdefault(field, set()).add(units * per_unit)
+    before = {field: getattr(model.config, field) for field in sizes}
     for field, values in sizes.items():
         if len(values) == 1:
-            setattr(model.config, field, values.pop())
+            setattr(model.config, field, next(iter(values)))
+    try:
+        is_stock = _shapes(model) == _shapes(_rebuild(model))
+    except ValueError:  # a configuration may forbid sizes, as hidden states that are no multiple of the heads
+        is_stock = False
+    if not is_stock:
+        for field, value in before.items():
+            setattr(model.config, field, value)
+    return is_stock
 
 
 def _rebuild(model: nn.Module) -> nn.Module:

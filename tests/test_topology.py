@@ -134,3 +134,29 @@ def test_two_groups_of_one_name_are_refused() -> None:
     group = UnitGroup("same", "width", 1, (Slice("w", 0),))
     with pytest.raises(TopologyError, match="same name"):
         Topology((group, group), ())
+
+
+def fused(*starts: int) -> Topology:
+    slices = (*(Slice("qkv", 0, 2, start) for start in starts), Slice("out.weight", 1, 2))
+    return Topology((UnitGroup("heads", "width", 3, slices),), ())
+
+
+def test_a_fused_parameter_keeps_the_first_units_of_each_part() -> None:
+    topology = fused(6, 0, 12)
+    topology.check({"qkv": (18, 4), "out.weight": (4, 6)})
+    spec = topology.spec({"heads": 2}, {})
+    assert topology.runs("qkv", spec) == {0: ((0, 4), (6, 4), (12, 4))}
+    assert topology.runs("qkv", topology.full) == {0: ((0, 18),)}
+    assert topology.shape("qkv", (18, 4), spec) == (12, 4)
+
+
+@pytest.mark.parametrize("starts", [(0, 6), (0, 6, 13), (0, 0, 6), (1, 7, 13)])
+def test_parts_that_overlap_or_leave_a_gap_are_refused(starts: tuple[int, ...]) -> None:
+    with pytest.raises(TopologyError, match=r"'qkv' has 18 entries in dimension 0, not 3 units of 2"):
+        fused(*starts).check({"qkv": (18, 4), "out.weight": (4, 6)})
+
+
+def test_parts_of_one_dimension_in_two_groups_are_refused() -> None:
+    groups = tuple(UnitGroup(name, "width", 3, (Slice("w", 0, 1, start),)) for name, start in (("a", 0), ("b", 3)))
+    with pytest.raises(TopologyError, match="group 'a': 'w' has 6 entries"):
+        Topology(groups, ()).check({"w": (6,)})

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from slimformer import SuperNet, backbone_for, testing
+from slimformer.export import export, load
+from slimformer.importance import FirstOrder, Magnitude
 from tests.families import build
 
 LLAMA_SIZES = {
@@ -84,3 +86,39 @@ def test_gpt2_that_scales_attention_by_its_block_keeps_the_laws() -> None:
     sizes = FAMILIES["GPT2"] | {"scale_attn_by_inverse_layer_idx": True}
     model = build("GPT2", "LMHeadModel", "sdpa", **sizes, **ENDLESS)
     testing.check_backbone(backbone_for(model), model)
+
+
+@pytest.mark.parametrize(("family", "widths", "is_stock"), [
+    ("Llama", {"heads": 2, "ffn": 24}, True),
+    ("Llama", {"heads": 2}, True),
+    ("GPT2", {"ffn": 24}, True),
+    ("GPT2", {"heads": 2, "ffn": 24}, False),
+])  # fmt: skip
+def test_an_export_is_stock_where_the_configuration_can_say_its_shapes(tmp_path, family, widths, is_stock) -> None:
+    model = tiny(family, "eager")
+    supernet = SuperNet(model, backbone_for(model).topology(model))
+    sizes = {g.name: widths.get(g.axis.removeprefix("width."), g.num_units) for g in supernet.topology.groups}
+    spec = supernet.topology.spec(sizes, {"decoder": (0, 2)})
+    batch = backbone_for(model).example(model, 2, 9)
+    assert export(supernet, spec, None, batch, tmp_path / "out") is is_stock
+    with torch.no_grad():
+        torch.testing.assert_close(load(tmp_path / "out")(**batch).logits, supernet.subnet(spec)(**batch).logits)
+
+
+def test_the_score_of_a_unit_in_transposed_layers_is_that_of_its_weights() -> None:
+    model = tiny("GPT2", "eager")
+    supernet = SuperNet(model, backbone_for(model).topology(model))
+    weight = model.transformer.h[0].attn.c_proj.weight.detach()
+    expected = weight.unflatten(0, (4, 8)).square().sum((1, 2)).sqrt()
+    torch.testing.assert_close(Magnitude()(supernet, [])["decoder.0.heads"], expected)
+
+
+def test_first_order_scores_in_transposed_layers_are_weight_times_gradient() -> None:
+    model = tiny("GPT2", "eager")
+    supernet = SuperNet(model, backbone_for(model).topology(model))
+    ids = torch.randint(3, 60, (2, 7), generator=torch.Generator().manual_seed(0))
+    scores = FirstOrder()(supernet, [{"input_ids": ids, "labels": ids}])
+    model(input_ids=ids, labels=ids).loss.backward()
+    layer = model.transformer.h[1].attn.c_proj.weight
+    expected = (layer * layer.grad).detach().unflatten(0, (4, 8)).sum((1, 2)).abs()
+    torch.testing.assert_close(scores["decoder.1.heads"], expected, rtol=1e-3, atol=1e-5)

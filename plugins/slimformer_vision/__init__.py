@@ -1,0 +1,5 @@
+"""Image encoders, one file per family."""
+
+from slimformer_vision import timm_vit, vit
+
+__all__ = ["timm_vit", "vit"]
