@@ -80,32 +80,62 @@ def search(
     max_flops: Annotated[str, typer.Option(help="At most so many FLOPs (one multiply-add = 2), e.g. 1G.")] = "",
     max_macs: Annotated[str, typer.Option(help="At most so many multiply-adds, e.g. 500M.")] = "",
     max_params: Annotated[str, typer.Option(help="At most so many parameters, e.g. 30M.")] = "",
+    max_latency: Annotated[str, typer.Option(help="At most so long a forward pass on this machine, e.g. 20ms.")] = "",
+    max_memory: Annotated[str, typer.Option(help="At most so much memory in inference, e.g. 300MB.")] = "",
     at_most: Annotated[list[str], typer.Option("--max", metavar="COST=VALUE", help="A limit on any cost. Repeatable.")] = [],  # noqa: B006
+    like: Annotated[str, typer.Option(help="Costs at most those of a point, e.g. w0.5-d0.75 or RUN:w0.5-d0.75.")] = "",
+    min_metric: Annotated[float, typer.Option(help="With --minimise: at least this metric on the probe, in percent.")] = 0.0,
+    minimise: Annotated[str, typer.Option(help="The cost to be lowest, e.g. latency, instead of the best rating.")] = "",
     run_folder: RunOption = None,
-    strategy: Annotated[str, typer.Option(help="Who proposes sub-networks: see 'slimformer list strategies'.")] = "grid",
+    strategy: Annotated[str, typer.Option(help="Who proposes sub-networks: see 'slimformer list strategies'.")] = "auto",
+    max_ratings: Annotated[int, typer.Option(min=1, help="Rate at most so many, the uniform ones included.")] = 60,
+    probe: Annotated[int, typer.Option(min=0, help="Held-out examples to rate on; 0: the whole calibration split.")] = 512,
+    rate_by: Annotated[str, typer.Option(help="loss or metric, on the probe; metric with --minimise.")] = "",
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the search; by default the recipe's.")] = None,
+    blocks: Annotated[str, typer.Option(help="Which blocks may remain: any, spread or prefix.")] = "",
+    multiples: Annotated[list[str], typer.Option("--multiple", metavar="AXIS=N", help="Steps of sizes. Repeatable.")] = [],  # noqa: B006
+    batch_size: Annotated[int, typer.Option(min=0, help="Examples for which costs are stated; 0: the recipe's.")] = 0,
+    length: Annotated[int, typer.Option(min=0, help="Tokens for which costs are stated; 0: the recipe's.")] = 0,
+    options: Annotated[
+        list[str], typer.Option("--set", metavar="COST.KEY=VALUE", help="An option of a cost, e.g. latency.threads=2.")
+    ] = [],  # noqa: B006
+    storage: Annotated[Path | None, typer.Option(help="A journal file through which several processes share a search.")] = None,
+    study: Annotated[str, typer.Option(help="The shared search's name in the storage.")] = "search",
+    finetune: Annotated[bool, typer.Option("--finetune", help="Train the winner alone for some steps afterwards.")] = False,
+    finetune_steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of --finetune.")] = 100,
     as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
-    """Find the best sub-network of a run under limits on its cost.
+    """Find the best sub-network of a run, layer by layer, under limits on its cost.
 
-    Example: [bold]slimformer search --max-flops 1G --max-params 30M[/]
+    Examples: [bold]slimformer search --max-flops 1G --max-params 30M[/],
+    [bold]slimformer search --max-latency 20ms[/], [bold]slimformer search --min-metric 80 --minimise flops[/]
     """
-    limits = _limits({"flops": max_flops, "macs": max_macs, "params": max_params}, at_most)
+    named = {"flops": max_flops, "macs": max_macs, "params": max_params, "latency": max_latency, "memory": max_memory}
+    limits = _limits(named, at_most, minimise)
+    by_axis = {axis: _whole(f"--multiple {axis}", text) for axis, text in _pairs("--multiple", multiples, "width.ffn=64")}
+    by_cost = _options(options)
+    if bool(minimise) != bool(min_metric):
+        raise SlimformerError("--minimise and --min-metric go together, for example --min-metric 80 --minimise latency")
+    if rate_by not in ("", "loss", "metric") or (minimise and rate_by == "loss"):
+        raise SlimformerError(f"--rate-by {rate_by}: write loss or metric; --min-metric needs metric")
+    if blocks not in ("", "any", "spread", "prefix"):
+        raise SlimformerError(f"--blocks {blocks}: write any, spread or prefix")
     folder, recipe = _open(run_folder)
-    from slimformer import commands
-    from slimformer.console import ConsoleReport, candidates_table
+    from slimformer.console import ConsoleReport, search_lines
+    from slimformer.cost import Workload
+    from slimformer.search_run import Request, search_run
 
+    work = recipe.evaluation.workload
+    request = Request(
+        limits=tuple(limits), like=like, minimise=minimise, min_metric=min_metric, strategy=strategy, max_ratings=max_ratings,
+        rate_by="metric" if rate_by == "metric" or minimise else "loss", probe=probe, seed=seed,
+        workload=Workload(batch_size or work.batch_size, length or work.length), options=by_cost, multiples=by_axis,
+        blocks=blocks, storage=storage, study=study, finetune=finetune_steps if finetune else 0,
+    )  # fmt: skip
     _quiet_libraries()
-    found = commands.search_run(folder, recipe, limits, strategy, ConsoleReport(quiet=as_json))
-    title = " and ".join(str(limit) for limit in limits) or "no limit"
-    best = found["candidates"][0]["name"]
-    _show(
-        found,
-        as_json,
-        lambda: [
-            candidates_table(title, found["candidates"], found["metric"]),
-            f"best: {best}. Cut it out: slimformer export --run {folder.path} --subnet {best} --to FOLDER",
-        ],
-    )
+    found = search_run(folder, recipe, request, ConsoleReport(quiet=quiet or as_json))
+    _show(found, as_json, lambda: search_lines(found, folder.path))
 
 
 @app.command()
@@ -184,21 +214,47 @@ def _open(run_folder: Path | None) -> tuple[RunFolder, Recipe]:
     return folder, folder.recipe()
 
 
-def _limits(named: dict[str, str], at_most: list[str]) -> list[Any]:
+def _limits(named: dict[str, str], at_most: list[str], minimise: str) -> list[Any]:
     from slimformer.cost import COSTS
     from slimformer.quantity import parse_quantity
-    from slimformer.search import Limit
+    from slimformer.search.base import Limit
 
     load_plugins()
-    pairs = [(cost, text) for cost, text in named.items() if text]
-    for item in at_most:
-        cost, equals, text = item.partition("=")
-        if not equals:
-            raise SlimformerError(f"--max {item}: write COST=VALUE, for example --max flops=1G")
-        pairs.append((cost, text))
-    for cost, _ in pairs:
+    pairs = [*((cost, text) for cost, text in named.items() if text), *_pairs("--max", at_most, "flops=1G")]
+    for cost in (*(cost for cost, _ in pairs), *([minimise] if minimise else [])):
         COSTS.get(cost)
     return [Limit(cost, parse_quantity(text)) for cost, text in pairs]
+
+
+def _pairs(option: str, items: list[str], example: str) -> list[tuple[str, str]]:
+    pairs = []
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals:
+            kind = "COST" if option == "--max" else "NAME"
+            raise SlimformerError(f"{option} {item}: write {kind}=VALUE, for example {option} {example}")
+        pairs.append((name, text))
+    return pairs
+
+
+def _whole(option: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise SlimformerError(f"{option}={text}: write a whole number of 1 or more")
+    return int(text)
+
+
+def _options(items: list[str]) -> dict[str, dict[str, str]]:
+    """Options of costs, by cost and name."""
+    from slimformer.cost import COSTS
+
+    found: dict[str, dict[str, str]] = {}
+    for name, text in _pairs("--set", items, "latency.threads=2"):
+        cost, dot, key = name.partition(".")
+        if not dot:
+            raise SlimformerError(f"--set {name}: write COST.KEY=VALUE, for example --set latency.threads=2")
+        COSTS.get(cost)
+        found.setdefault(cost, {})[key] = text
+    return found
 
 
 def _dry_run(recipe: Recipe, folder: RunFolder, as_json: bool) -> None:

@@ -11,53 +11,17 @@ import torch
 
 from slimformer import checkpoint as checkpoints
 from slimformer.backbone import BACKBONES, backbone_for
-from slimformer.cost import COSTS, Workload
+from slimformer.cost import COSTS, Workload, counted_costs
 from slimformer.errors import CheckpointError, RunError, SpaceError
 from slimformer.evaluation import evaluate
 from slimformer.export import auto_classes, export
-from slimformer.pipeline import Report, load_supernet, prices
+from slimformer.pipeline import load_supernet, prices
 from slimformer.recipe import Recipe
 from slimformer.recipe_file import to_table
-from slimformer.rundir import MEND, RunFolder, write_text, writing
-from slimformer.search import STRATEGIES, Limit, search
+from slimformer.rundir import MEND, RunFolder
 from slimformer.space import Axis, Space, count
 from slimformer.supernet import SuperNet
 from slimformer.topology import SubnetSpec, Topology
-
-
-def search_run(folder: RunFolder, recipe: Recipe, limits: list[Limit], strategy: str, report: Report) -> dict[str, Any]:
-    """Search a run's space; ratings are kept in the run folder, and those that are there already are not made again.
-
-    Returns: the metric, the split and the candidates that meet the limits, best first.
-    Raises: InfeasibleError, RunError.
-    """
-    results = folder.read_results()
-    chosen = STRATEGIES.build(strategy)
-    supernet = load_supernet(folder, recipe)
-    space = recipe.space.on(supernet.topology)
-    metric, split = results["metric"], results["split"]
-    pricers = prices(supernet, recipe, [limit.cost for limit in limits])
-    rater = Rater(folder, recipe, supernet, split)
-    names = {point.spec: point.name for point in space.points()}
-
-    def rate(spec: SubnetSpec) -> float:
-        value = rater.rate(spec)[metric]
-        report.say(f"{names.get(spec, 'per-layer')}: {metric} {value:.2f} %")
-        return value
-
-    def price(spec: SubnetSpec) -> dict[str, float]:
-        return {name: pricer(spec) for name, pricer in pricers.items()}
-
-    generator = torch.Generator().manual_seed(recipe.seed)
-    found = search(space, chosen, price, rate, limits, generator)
-    candidates = [
-        {"name": names.get(c.spec, "per-layer"), "rating": c.rating, "costs": dict(c.costs), "spec": c.spec.to_json()}
-        for c in found
-    ]
-    outcome = {"metric": metric, "split": split, "limits": [str(limit) for limit in limits], "candidates": candidates}
-    with writing(folder.path):
-        write_text(folder.path / "search.json", json.dumps(outcome, indent=2))
-    return outcome
 
 
 class Rater:
@@ -171,7 +135,7 @@ def inspect_checkpoint(name: str, length: int) -> dict[str, Any]:
     topology = backbone.topology(model)
     supernet = SuperNet(model, topology)
     space = _widest_space(topology)
-    pricers = {cost: COSTS.build(cost).price(supernet, backbone, Workload(1, length)) for cost in COSTS.names()}
+    pricers = {cost: COSTS.build(cost).price(supernet, backbone, Workload(1, length)) for cost in counted_costs()}
     return {
         "class": type(model).__name__,
         "backbone": BACKBONES.name_of(backbone),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from slimformer.quantity import format_quantity
+from slimformer.quantity import format_cost, format_quantity
 
 WIDE = 160
 """Columns of a table that no terminal shows, so that no cell is cut."""
@@ -120,14 +120,50 @@ def results_table(results: Mapping[str, Any]) -> Table:
     return table
 
 
-def candidates_table(title: str, rows: Sequence[Mapping[str, Any]], metric: str) -> Table:
-    """Candidates of a search, the best first."""
-    table = Table(title=title)
+SHOWN = 20
+"""Candidates that the terminal shows; search.json has them all."""
+
+
+def candidates_table(outcome: Mapping[str, Any]) -> Table:
+    """Candidates of a search, the best first, with all costs and the rating on the probe."""
+    rows = outcome["candidates"]
+    work = outcome["workload"]
+    table = Table(
+        title=" and ".join(outcome["limits"]) or "no limit",
+        caption=f"costs at batch {work['batch_size']}, length {work['length']}; "
+        + "; ".join(f"{name}: {unit}" for name, unit in outcome["costs"].items())
+        + (f"; the best {SHOWN} of {len(rows)}" if len(rows) > SHOWN else ""),
+    )
     table.add_column("sub-network", no_wrap=True)
-    for cost in rows[0]["costs"]:
+    for cost in outcome["costs"]:
         table.add_column(cost, justify="right")
-    table.add_column(f"{metric}, %", justify="right")
-    for index, row in enumerate(rows):
-        style = "bold" if index == 0 else ""
-        table.add_row(row["name"], *(format_quantity(v) for v in row["costs"].values()), f"{row['rating']:.2f}", style=style)
+    table.add_column(outcome["rating"], justify="right")
+    for index, row in enumerate(rows[:SHOWN]):
+        costs = (format_cost(value, outcome["costs"][name]) for name, value in row["costs"].items())
+        table.add_row(row["name"], *costs, f"{row['rating']:.4f}", style="bold" if index == 0 else "")
     return table
+
+
+def search_lines(outcome: Mapping[str, Any], folder: Any) -> list[Any]:
+    """What a search found, for people: the table, the winner beside the best uniform sub-network, what to do next."""
+    metric, split = outcome["metric"], outcome["split"]
+    lines: list[Any] = [candidates_table(outcome)]
+    for title in ("winner", "uniform"):
+        if outcome[title]:
+            said = {"winner": "best", "uniform": "best uniform one"}[title]
+            lines.append(f"{said}: {outcome[title]['name']}, {metric} on {split} {outcome[title]['metrics'][metric]:.2f} %")
+    if outcome.get("solver"):
+        solver = outcome["solver"]
+        rated = "rated" if solver["rated"] else "not rated"
+        lines.append(f"exact solver: optimality gap {solver['gap']:.2g}, {solver['seconds']:.2f} s; its optimum was {rated}")
+    if "finetuned" in outcome:
+        tuned, before = outcome["finetuned"], outcome["finetuned"]["metrics"]["before"][metric]
+        after = tuned["metrics"]["after"][metric]
+        lines.append(
+            f"{tuned['steps']} steps alone: {metric} on {split} {before:.2f} -> {after:.2f} %; it is in {tuned['folder']}"
+        )
+    search = f"{folder}/search"
+    lines.append(f"pictures: {search}/pareto.html, {search}/pareto.png, {search}/winner.png")
+    lines.append(f"cut it out: slimformer export --run {folder} --subnet {outcome['spec_file']} --to FOLDER")
+    lines.append(f"score it: slimformer evaluate --run {folder} --subnet {outcome['spec_file']}")
+    return lines

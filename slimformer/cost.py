@@ -32,9 +32,13 @@ class Cost(Protocol):
     """A price of a sub-network; `price` prepares once for a model and workload and returns a quick pure function.
 
     Law: the returned function is non-decreasing in every group's number of units and in every stack's set of blocks.
+
+    is_measured: whether `price` runs the model, which takes its time and needs weights; such a cost has an option `folder`,
+        in which it keeps what it measured ("": nowhere).
     """
 
     unit: ClassVar[str]
+    is_measured: ClassVar[bool]
 
     def price(self, supernet: SuperNet, backbone: Backbone, workload: Workload) -> Pricer:
         """The function from a spec to its price in `unit`."""
@@ -46,3 +50,8 @@ class Pricer(Protocol):
 
 
 COSTS: Registry[Cost] = Registry("cost", "costs")
+
+
+def counted_costs() -> tuple[str, ...]:
+    """The names of the costs that a spec alone determines, without running the model; one that does not say is among them."""
+    return tuple(name for name, cls in COSTS if not vars(cls).get("is_measured", False))

@@ -45,6 +45,10 @@ class ExportError(SlimformerError):
     """A sub-network that could not be written as a model which reloads to the same outputs."""
 
 
+class SearchError(SlimformerError):
+    """A search that cannot begin or go on: an empty probe, a storage that is lost or is another search's."""
+
+
 class InfeasibleError(SlimformerError):
     """No sub-network of the space meets every limit."""
 

@@ -1,4 +1,4 @@
-"""Quantities as people write them: "1G" <-> 1_000_000_000, "20ms" <-> 0.02."""
+"""Quantities as people write them: "1G" <-> 1_000_000_000, "20ms" <-> 0.02, "300MB" <-> 300_000_000."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from slimformer.errors import SlimformerError
 
 _SCALES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+_BYTES = {"kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 _PATTERN = re.compile(r"^\s*([0-9][0-9_]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([A-Za-z]*)\s*$")
 
 
@@ -16,14 +17,16 @@ class QuantityError(SlimformerError):
 
 
 def parse_quantity(text: str) -> float:
-    """Read "1G", "66.9M", "20ms", "1e9" as a plain number (counts as they are, times in seconds).
+    """Read "1G", "66.9M", "20ms", "300MB", "1e9" as a plain number (counts as they are, times in seconds, sizes in bytes).
 
     Law: `parse_quantity(format_quantity(x))` is within 0.5 % of `x` for every `x >= 1`.
     """
     match = _PATTERN.match(text)
-    scales = _SCALES | _SECONDS
+    scales = _SCALES | _SECONDS | _BYTES
     if match is None or match[2] not in scales:
-        raise QuantityError(f"{text!r} is not a quantity: write a number with one of k, M, G, T (1G = 1e9) or s, ms, us")
+        raise QuantityError(
+            f"{text!r} is not a quantity: write a number with one of k, M, G, T (1G = 1e9) or s, ms, us, kB, MB, GB, MiB, GiB"
+        )
     value = float(match[1].replace("_", "")) * scales[match[2]]
     if value <= 0:
         raise QuantityError(f"{text!r} is not above zero: a limit must be a positive quantity, for example 1G")
@@ -36,3 +39,12 @@ def format_quantity(value: float) -> str:
         if abs(value) >= scale:
             return f"{value / scale:.4g}{suffix}"
     return f"{value:.4g}"
+
+
+def format_cost(value: float, unit: str) -> str:
+    """Write a cost in its unit: seconds as "12.3ms", bytes as "301.2MB", counts as `format_quantity` does."""
+    if unit.startswith("seconds"):
+        return f"{value:.4g}s" if value >= 1 else f"{1e3 * value:.4g}ms"
+    if unit.startswith("bytes"):
+        return f"{format_quantity(value).replace('k', 'K')}B"
+    return format_quantity(value)

@@ -14,6 +14,7 @@ from slimformer.options import Machine, Optimisation
 from slimformer.recipe_source import Location
 from slimformer.rewiring import PASSES, Pass, Sort
 from slimformer.sampling import SAMPLERS, Every, Sampler
+from slimformer.search.choices import BlockRule, Choices
 from slimformer.space import DEPTH_POLICIES, Axis, DepthPolicy, Space
 from slimformer.task import TASKS, Task
 from slimformer.topology import Topology
@@ -102,6 +103,25 @@ class EvaluationTable(Table):
     workload: Workload = Workload()
 
 
+class SearchTable(Table):
+    """[search]: the per-layer sub-networks among which a search of the finished run chooses.
+
+    multiples: the step of the sizes of an axis, for example `multiples = { "width.ffn" = 64 }`; where none is given, the
+        largest power of two that leaves at least 12 sizes.
+    blocks: which blocks may remain: "any", "spread" (the sets of the depth policy, for every depth) or "prefix".
+    """
+
+    multiples: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    blocks: BlockRule = "any"
+
+    def on(self, space: Space) -> Choices:
+        """The choices around a run's grid.
+
+        Raises: SpaceError where the model does not have an axis.
+        """
+        return Choices(space, self.multiples, self.blocks)
+
+
 class Recipe(Table):
     """A whole run; the tables stand in the order in which things happen.
 
@@ -121,6 +141,7 @@ class Recipe(Table):
     stage: tuple[StageTable, ...] = ()
     machine: Machine = Machine()
     evaluation: EvaluationTable = Field(default_factory=EvaluationTable)
+    search: SearchTable = Field(default_factory=SearchTable)
 
     @property
     def snapshots(self) -> tuple[str, ...]:

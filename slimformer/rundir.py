@@ -9,6 +9,8 @@ supernet/           the finished super-network with its rewiring.json
 metrics.jsonl       a line for each logged step
 ratings.jsonl       a line for each sub-network rated on a split
 results.json, results.csv, pareto.png, README.md    the outcome
+search.json, search/    the outcome of the last search: candidates, pictures, the winner's spec
+measured/           what measured costs found on this machine
 done.json           the steps that are complete
 """
 
@@ -64,6 +66,14 @@ class RunFolder:
     @property
     def scores(self) -> Path:
         return self.path / "scores.safetensors"
+
+    @property
+    def search(self) -> Path:
+        return self.path / "search"
+
+    @property
+    def measured(self) -> Path:
+        return self.path / "measured"
 
     def model(self, snapshot: str) -> Path:
         """Where the model of a point of the run lies: "base", or a stage's name."""

@@ -158,17 +158,25 @@ class Space:
 
         Raises: SpaceError naming the points there are.
         """
-        import re
-
         for point in self.points():
             if point.name == name:
                 return point
-        ratios: dict[str, float] = {}
-        for part in name.split("-"):
-            match = re.fullmatch(r"([a-z.]+?)(\.?[0-9]+|[0-9]+\.[0-9]*)", part)
-            axes = [a for a in self.axes if match and a.name.startswith(match[1])]
-            if not match or len(axes) != 1 or float(match[2]) not in axes[0].ratios:
-                names = ", ".join(point.name for point in self.points())
-                raise SpaceError(f"{name!r} is not a sub-network of this run; there are: {names}")
-            ratios[axes[0].name] = float(match[2])
+        ratios = read_ratios(name, self.axes)
+        if ratios is None:
+            names = ", ".join(point.name for point in self.points())
+            raise SpaceError(f"{name!r} is not a sub-network of this run; there are: {names}")
         return self.point(ratios)
+
+
+def read_ratios(name: str, axes: tuple[Axis, ...]) -> dict[str, float] | None:
+    """The ratio on every axis that a point's name says, axes shortened and whole ones left out; None where it says none."""
+    import re
+
+    ratios = {axis.name: 1.0 for axis in axes}
+    for part in name.split("-"):
+        match = re.fullmatch(r"([a-z.]+?)(\.?[0-9]+|[0-9]+\.[0-9]*)", part)
+        meant = [a for a in axes if match and a.name.startswith(match[1])]
+        if not match or len(meant) != 1 or float(match[2]) not in meant[0].ratios:
+            return None
+        ratios[meant[0].name] = float(match[2])
+    return ratios

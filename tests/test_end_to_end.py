@@ -212,19 +212,82 @@ def test_a_run_interrupted_in_two_stages_goes_on_to_the_same_bits(place, results
         assert all(torch.equal(one[key], other[key]) for key in other), name
 
 
-def test_search_finds_the_best_under_a_limit_on_the_last_run(place, results):
+QUICK = ("--max-ratings", 10, "--quiet")
+
+
+def test_search_finds_a_sub_network_at_least_as_good_as_every_uniform_one_under_the_limit(place, results):
     flops = sorted(row["costs"]["flops"] for row in results["rows"])
-    found = json.loads(slimformer("search", "--max-flops", int(flops[3]), "--json", cwd=place).stdout)
-    fitting = [row for row in results["rows"] if row["costs"]["flops"] <= flops[3]]
-    assert {c["name"] for c in found["candidates"]} == {row["name"] for row in fitting}
-    assert found["candidates"][0]["rating"] == max(row["metrics"]["validation"]["accuracy"] for row in fitting)
+    found = json.loads(slimformer("search", "--max-flops", int(flops[3]), *QUICK, "--json", cwd=place).stdout)
+    fitting = {row["name"] for row in results["rows"] if row["costs"]["flops"] <= flops[3]}
+    assert fitting <= {c["name"] for c in found["candidates"]}
+    assert all(c["costs"]["flops"] <= flops[3] for c in found["candidates"])
+    assert len(found["candidates"]) == 10
+    assert found["winner"]["rating"] >= found["uniform"]["rating"]
+    assert found["rating"] == "-loss on 9 of calibration"
+    assert set(found["winner"]["metrics"]) == {"accuracy", "f1_macro"} or "accuracy" in found["winner"]["metrics"]
+
+
+def test_the_winner_of_a_search_is_scored_and_exported_by_the_commands_that_it_prints(place, results, tmp_path):
+    flops = int(results["rows"][1]["costs"]["flops"])
+    shown = slimformer("search", "--max-flops", flops, *QUICK, cwd=place).stdout
+    found = json.loads((place / "runs" / "tiny" / "search.json").read_text())
+    assert "cut it out: slimformer export --run runs/tiny --subnet runs/tiny/search/winner.json --to FOLDER" in shown
+    scored = json.loads(slimformer("evaluate", "--subnet", found["spec_file"], "--json", cwd=place).stdout)
+    assert scored["metrics"] == found["winner"]["metrics"]
+    cut = json.loads(slimformer("export", "--subnet", found["spec_file"], "--to", tmp_path / "x", "--json", cwd=place).stdout)
+    assert cut["spec"] == found["winner"]["spec"]
+    for name in ("pareto.png", "pareto.html", "winner.png"):
+        assert (place / "runs" / "tiny" / "search" / name).stat().st_size > 2000
+
+
+def test_the_same_search_again_rates_nothing(place, results):
+    flops = int(results["rows"][1]["costs"]["flops"])
+    first = json.loads(slimformer("search", "--max-flops", flops, *QUICK, "--json", cwd=place).stdout)
+    lines = (place / "runs" / "tiny" / "ratings.jsonl").read_text()
+    again = json.loads(slimformer("search", "--max-flops", flops, *QUICK, "--json", cwd=place).stdout)
+    assert (place / "runs" / "tiny" / "ratings.jsonl").read_text() == lines
+    first["solver"]["seconds"] = again["solver"]["seconds"]
+    assert again == first
 
 
 def test_search_takes_several_limits_on_any_cost(place, results):
     least = results["rows"][-1]["costs"]
     limits = ("--max-params", least["params"], "--max", f"macs={int(least['macs'])}")
-    found = json.loads(slimformer("search", *limits, "--json", cwd=place).stdout)
-    assert [c["name"] for c in found["candidates"]] == ["width0.25-depth0.5"]
+    found = json.loads(slimformer("search", *limits, *QUICK, "--json", cwd=place).stdout)
+    assert all(c["costs"]["params"] <= least["params"] and c["costs"]["macs"] <= least["macs"] for c in found["candidates"])
+    assert "width0.25-depth0.5" in {c["name"] for c in found["candidates"]}
+
+
+def test_search_like_a_point_costs_at_most_what_it_costs(place, results):
+    row = next(row for row in results["rows"] if row["name"] == "width0.5-depth1")
+    for like in ("w0.5", "runs/tiny:width0.5-depth1"):
+        found = json.loads(slimformer("search", "--like", like, *QUICK, "--json", cwd=place).stdout)
+        assert all(c["costs"][cost] <= row["costs"][cost] for c in found["candidates"] for cost in row["costs"])
+        assert "width0.5-depth1" in {c["name"] for c in found["candidates"]}
+
+
+def test_search_for_the_cheapest_keeps_the_metric_and_costs_no_more_than_the_cheapest_uniform_one(place, results):
+    goal = ("--min-metric", 5, "--minimise", "params", "--probe", 0)
+    found = json.loads(slimformer("search", *goal, *QUICK, "--json", cwd=place).stdout)
+    enough = [c for c in found["candidates"] if c["rating"] >= 5]
+    assert found["winner"]["costs"]["params"] == min(c["costs"]["params"] for c in enough)
+
+
+def test_a_metric_that_nothing_reaches_is_one_line_and_exit_code_three(place, results):
+    said = one_line(slimformer("search", "--min-metric", 100.5, "--minimise", "params", "--quiet", cwd=place, rc=3))
+    assert "none of the rated sub-networks reaches 100.5 %" in said
+
+
+def test_a_finetuned_winner_is_an_exported_model_and_the_run_is_left_alone(place, results):
+    before = load_file(place / "runs" / "tiny" / "supernet" / "model.safetensors")
+    flops = int(results["rows"][1]["costs"]["flops"])
+    options = ("--finetune", "--finetune-steps", 3)
+    found = json.loads(slimformer("search", "--max-flops", flops, *QUICK, *options, "--json", cwd=place).stdout)
+    after = load_file(place / "runs" / "tiny" / "supernet" / "model.safetensors")
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert json.loads((place / found["finetuned"]["folder"] / "subnet.json").read_text()) == found["winner"]["spec"]
+    assert found["finetuned"]["metrics"]["before"] == found["winner"]["metrics"]
+    assert found["finetuned"]["probe"]["after"] != found["finetuned"]["probe"]["before"]
 
 
 def test_a_limit_that_nothing_meets_names_the_nearest_and_exits_with_three(place, results):
@@ -239,6 +302,11 @@ def test_a_limit_that_nothing_meets_names_the_nearest_and_exits_with_three(place
         (("search", "--max", "flop=1G"), "Did you mean 'flops'"),
         (("search", "--strategy", "gird"), "Did you mean 'grid'"),
         (("search", "--run", "nowhere"), "holds no run"),
+        (("search", "--like", "w0.3"), "width0.25-depth0.5"),
+        (("search", "--minimise", "flops"), "go together"),
+        (("search", "--multiple", "hidden=3"), "width.heads"),
+        (("search", "--probe", "4", "--rate-by", "metric"), "--probe 0"),
+        (("search", "--storage", "nowhere/x.log"), "nowhere"),
         (("evaluate", "--subnet", "w0.3"), "width0.25-depth0.5"),
         (("evaluate", "--subnet", "missing.json"), "missing.json"),
         (("evaluate", "--split", "test"), "validation"),
@@ -359,7 +427,7 @@ def test_a_person_sees_the_table_the_run_folder_and_the_next_command(place, resu
     shown = slimformer("run", "recipe.toml", cwd=place).stdout
     assert "run folder: runs/tiny" in shown
     assert all(row["name"] in shown for row in results["rows"])
-    assert "best: " in slimformer("search", "--max-params", "1M", cwd=place).stdout
+    assert "best: " in slimformer("search", "--max-params", "1M", "--max-ratings", 7, cwd=place).stdout
     assert " %" in slimformer("evaluate", cwd=place).stdout
 
 
@@ -427,4 +495,4 @@ def test_a_damaged_file_of_a_run_is_never_a_traceback(damaged, place, name, cont
         to = ("--to", damaged / "x") if command == "export" else ()
         said = slimformer(command, "--run", damaged, *to, cwd=place, rc=2).stderr
         assert str(damaged) in said
-        assert all(line.startswith(("slimformer: ", str(damaged))) for line in said.splitlines())
+        assert all(line.startswith(("slimformer: ", str(damaged), "search: ")) for line in said.splitlines())

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimformer import Limit, Space
+from slimformer import Limit
 from slimformer.errors import InfeasibleError
-from slimformer.search import STRATEGIES, Grid, search
+from slimformer.search import STRATEGIES, Choices, Grid, Problem, search
 
 
 def price(spec):
@@ -22,12 +22,22 @@ def size(spec):
 
 
 @pytest.fixture
+def find(space, generator):
+    """Searches the space with a strategy, a rate function and limits."""
+
+    def run(strategy, rate, limits=()):
+        return search(Problem(Choices(space), price, tuple(limits)), strategy, rate, generator)
+
+    return run
+
+
+@pytest.fixture
 def stack(space):
     assert list(space.largest().spec.blocks) == ["encoder"]
     return "encoder"
 
 
-def test_everything_returned_meets_every_limit_and_nothing_that_meets_them_is_left_out(space, stack, generator):
+def test_everything_returned_meets_every_limit_and_nothing_that_meets_them_is_left_out(space, stack, find):
     specs = [point.spec for point in space.points()]
     params = sorted({price(spec)["params"] for spec in specs})
     amounts = st.one_of(st.sampled_from(params), st.floats(1.0, 5000.0))
@@ -45,7 +55,7 @@ def test_everything_returned_meets_every_limit_and_nothing_that_meets_them_is_le
             return size(spec)
 
         try:
-            found = search(space, Grid(), price, rate, limits, generator)
+            found = find(Grid(), rate, limits)
         except InfeasibleError:
             found = []
         assert {candidate.spec for candidate in found} == meeting
@@ -57,26 +67,26 @@ def test_everything_returned_meets_every_limit_and_nothing_that_meets_them_is_le
     holds()
 
 
-def test_without_limits_every_sub_network_is_rated_once(space, generator):
+def test_without_limits_every_sub_network_is_rated_once(space, find):
     rated = []
-    search(space, Grid(), price, lambda spec: rated.append(spec) or 0.0, [], generator)
+    find(Grid(), lambda spec: rated.append(spec) or 0.0)
     assert len(rated) == len(set(rated)) == 12
 
 
-def test_the_cheaper_one_comes_first_among_equals(space, generator):
-    found = search(space, Grid(), price, lambda spec: 50.0, [], generator)
+def test_the_cheaper_one_comes_first_among_equals(space, find):
+    found = find(Grid(), lambda spec: 50.0)
     costs = [tuple(candidate.costs.values()) for candidate in found]
     assert costs == sorted(costs)
     assert len(set(costs)) > 1
 
 
-def test_a_rating_of_zero_is_a_rating(space, generator):
-    assert len(search(space, Grid(), price, lambda spec: 0.0, [], generator)) == 12
+def test_a_rating_of_zero_is_a_rating(space, find):
+    assert len(find(Grid(), lambda spec: 0.0)) == 12
 
 
-def test_limits_that_nothing_meets_name_the_nearest_and_what_to_change(space, generator):
+def test_limits_that_nothing_meets_name_the_nearest_and_what_to_change(space, find):
     with pytest.raises(InfeasibleError) as caught:
-        search(space, Grid(), price, size, [Limit("params", 1100.0), Limit("blocks", 4.0)], generator)
+        find(Grid(), size, [Limit("params", 1100.0), Limit("blocks", 4.0)])
     least = min(price(point.spec)["params"] for point in space.points())
     assert str(caught.value) == (
         "no sub-network has params <= 1.1k and blocks <= 4; the nearest, width0.25-depth0.5, has "
@@ -84,21 +94,18 @@ def test_limits_that_nothing_meets_name_the_nearest_and_what_to_change(space, ge
     )
 
 
-def test_the_nearest_exceeds_its_worst_limit_by_the_smallest_factor_and_is_the_cheapest_such(space, generator):
+def test_the_nearest_exceeds_its_worst_limit_by_the_smallest_factor_and_is_the_cheapest_such(space, find):
     """Every sub-network of two blocks exceeds the limit on blocks by the same factor: the cheapest of them is named."""
     with pytest.raises(InfeasibleError, match=r"the nearest, width0\.25-depth0.5, has blocks 2"):
-        search(space, Grid(), price, size, [Limit("blocks", 1.0), Limit("params", 1400.0)], generator)
+        find(Grid(), size, [Limit("blocks", 1.0), Limit("params", 1400.0)])
 
 
 @dataclass(frozen=True)
 class Halving:
-    """Asks for the largest, then for ever smaller widths while the last one was over a limit."""
+    """Asks for the first half of the units of every group, after the uniform sub-networks."""
 
-    def ask(self, space: Space, seen, generator):
-        ratios = space.axes[0].ratios
-        if seen and (seen[-1].rating is not None or len(seen) == len(ratios)):
-            return []
-        return [space.point({space.axes[0].name: ratios[len(seen)]}).spec]
+    def ask(self, problem, seen, generator):
+        return [problem.topology.spec({name: sizes[1] for name, sizes in problem.choices.sizes.items()}, {})]
 
 
 @pytest.fixture
@@ -108,32 +115,17 @@ def halving():
     del STRATEGIES._classes["halving"]
 
 
-def test_a_strategy_of_ten_lines_is_registered_and_used(space, halving, generator):
-    assert "halving" in STRATEGIES.names()
-    widths = [price(space.point({"width": ratio}).spec)["params"] for ratio in (1.0, 0.75, 0.5, 0.25)]
+def test_a_strategy_of_five_lines_is_registered_and_used_after_the_uniform_sub_networks(space, halving, find):
     rated = []
-
-    def rate(spec):
-        rated.append(spec)
-        return 1.0
-
-    (found,) = search(space, halving, price, rate, [Limit("params", widths[2])], generator)
-    assert found.spec == space.point({"width": 0.5}).spec
-    assert rated == [found.spec]
+    found = find(halving, lambda spec: rated.append(spec) or size(spec))
+    assert rated[:-1] == [point.spec for point in space.points()]
+    assert rated[-1].units["encoder.0.ffn"] == 20
+    assert len(found) == 13
 
 
-def test_a_strategy_that_repeats_itself_comes_to_an_end(space, generator):
+def test_a_strategy_that_repeats_itself_comes_to_an_end(space, find):
     class Stubborn:
-        def ask(self, space, seen, generator):
-            return [space.largest().spec] * 2
+        def ask(self, problem, seen, generator):
+            return [problem.choices.largest()] * 2
 
-    assert len(search(space, Stubborn(), price, size, [], generator)) == 1
-
-
-def test_a_strategy_that_proposes_nothing_is_an_error_of_one_line(space, generator):
-    class Silent:
-        def ask(self, space, seen, generator):
-            return []
-
-    with pytest.raises(InfeasibleError, match="proposed no sub-network"):
-        search(space, Silent(), price, size, [Limit("params", 1.0)], generator)
+    assert len(find(Stubborn(), size)) == 12

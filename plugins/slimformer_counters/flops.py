@@ -35,6 +35,7 @@ class Flops:
     """
 
     unit: ClassVar[str] = "FLOPs, one multiply-add = 2"
+    is_measured: ClassVar[bool] = False
 
     def price(self, supernet: SuperNet, backbone: Backbone, workload: Workload) -> Polynomial:
         return _price(supernet, profile(supernet.model, backbone, workload))
@@ -49,6 +50,7 @@ class Macs:
     """
 
     unit: ClassVar[str] = "MACs"
+    is_measured: ClassVar[bool] = False
 
     def price(self, supernet: SuperNet, backbone: Backbone, workload: Workload) -> Polynomial:
         flops = profile(supernet.model, backbone, workload)

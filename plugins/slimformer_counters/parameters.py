@@ -23,6 +23,7 @@ class Parameters:
     """
 
     unit: ClassVar[str] = "parameters"
+    is_measured: ClassVar[bool] = False
 
     def price(self, supernet: SuperNet, backbone: Backbone, workload: Workload) -> Polynomial:
         groups = supernet.topology.elastic_dims

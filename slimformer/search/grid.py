@@ -1,4 +1,4 @@
-"""The exhaustive strategy: every uniform sub-network."""
+"""The strategy that adds nothing to the uniform sub-networks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slimformer.search.base import STRATEGIES, Candidate
-from slimformer.space import Space
+from slimformer.search.base import STRATEGIES, Candidate, Problem
 from slimformer.topology import SubnetSpec
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 @STRATEGIES.register("grid")
 @dataclass(frozen=True)
 class Grid:
-    """Every sub-network of the grid, once."""
+    """Every uniform sub-network of the grid, once, and nothing else."""
 
-    def ask(self, space: Space, seen: Sequence[Candidate], generator: Generator) -> Sequence[SubnetSpec]:
-        return [] if seen else [point.spec for point in space.points()]
+    def ask(self, problem: Problem, seen: Sequence[Candidate], generator: Generator) -> Sequence[SubnetSpec]:
+        return ()
