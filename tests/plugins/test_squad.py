@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_the_windows_of_a_long_context_cover_it_and_share_the_stride(folder: str
     assert len(windows) > 1
     covered = [offset for window in windows for offset in window.offsets]
     assert set(covered) == {(i, i + len(word)) for word, i in zip(LONG.split(), word_starts(LONG), strict=True)}
-    for one, other in zip(windows, windows[1:], strict=False):
+    for one, other in pairwise(windows):
         assert one.offsets[-10:] == other.offsets[:10]
 
 
