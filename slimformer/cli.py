@@ -176,6 +176,28 @@ def export(
     _show(found, as_json, lambda: [f"{found['name']} is in {to}", f"load it with: {found['load']}"])
 
 
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of one task; the others are set against the first.")],
+    plot: Annotated[Path | None, typer.Option("--plot", help="A PNG file to draw the comparison in.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare finished runs: mean and worst of their sub-networks, each sub-network, and what the training cost.
+
+    Runs of one recipe with other seeds are one group, with mean and spread.
+    """
+    from slimformer.comparison import compare as compare_runs
+    from slimformer.comparison import plot_comparison
+    from slimformer.console import comparison_tables
+    from slimformer.rundir import RunFolder, write_whole, writing
+
+    found = compare_runs([RunFolder(folder) for folder in runs])
+    if plot is not None:
+        with writing(plot):
+            write_whole(plot, lambda partial: plot_comparison(found, partial))
+    _show(found, as_json, lambda: comparison_tables(found))
+
+
 @app.command("list")
 def list_components(
     kind: Annotated[str, typer.Argument(help="One registry, e.g. tasks; all of them by default.")] = "",

@@ -120,6 +120,39 @@ def results_table(results: Mapping[str, Any]) -> Table:
     return table
 
 
+def comparison_tables(found: Mapping[str, Any]) -> list[Table]:
+    """Groups of runs: what they reach as a whole and cost, then each sub-network, with differences from the first group."""
+    groups, several = found["groups"], any(len(group["runs"]) > 1 for group in found["groups"])
+
+    def cell(number: Mapping[str, float]) -> str:
+        return f"{number['mean']:.2f}" + (f" ± {number['spread']:.2f}" if several else "")
+
+    whole = Table(title=f"{found['metric']} on {found['split']}, %", caption=COMPARISON_CAPTION)
+    for column in ("runs", "seeds", "teacher", "mean of all", "worst of all", "training cost"):
+        whole.add_column(column, justify="left" if column == "runs" else "right")
+    for group in groups:
+        numbers = [cell(group[name]) for name in ("teacher", "mean", "worst")]
+        whole.add_row(group["name"], ", ".join(map(str, group["seeds"])), *numbers, format_quantity(group["passes"]["mean"]))
+    points = Table()
+    points.add_column("sub-network", no_wrap=True)
+    for index, group in enumerate(groups):
+        points.add_column(group["name"], justify="right")
+        if index:
+            points.add_column("difference", justify="right")
+    for name in found["points"]:
+        cells = []
+        for index, group in enumerate(groups):
+            cells += [cell(group["points"][name]), *([f"{group['difference'][name]:+.2f}"] if index else [])]
+        points.add_row(name, *cells)
+    return [whole, points]
+
+
+COMPARISON_CAPTION = (
+    "± is the standard deviation over seeds; the cost is in passes of one example, forward and backward, through the full-size "
+    "model; a teacher's pass counts as a third"
+)
+
+
 SHOWN = 20
 """Candidates that the terminal shows; search.json has them all."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import itertools
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +115,7 @@ def test_the_windows_of_a_long_context_cover_it_and_share_the_stride(folder: str
     assert len(windows) > 1
     covered = [offset for window in windows for offset in window.offsets]
     assert set(covered) == {(i, i + len(word)) for word, i in zip(LONG.split(), word_starts(LONG), strict=True)}
-    for one, other in itertools.pairwise(windows):
+    for one, other in pairwise(windows):
         assert one.offsets[-10:] == other.offsets[:10]
 
 

@@ -1,0 +1,180 @@
+"""Finished runs side by side: what their sub-networks reach, at each point and as a whole, and what the training cost."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slimformer.errors import RunError
+from slimformer.recipe_file import differences, to_table
+from slimformer.results import row_metric, teacher_metric
+from slimformer.rundir import RunFolder, read_lines
+
+SEED_KEYS = ("seed", "name")
+"""What may differ in the recipes of runs that repeat each other."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run: its folder, its recipe as a table, its results, and the passes that its training cost."""
+
+    path: Path
+    recipe: Mapping[str, Any]
+    results: Mapping[str, Any]
+    passes: float
+
+
+def compare(folders: Sequence[RunFolder]) -> dict[str, Any]:
+    """The runs in groups, the repetitions of one recipe with other seeds together; the first group is what others differ from.
+
+    Returns: the metric, the split, the names of the points, and for each group every number as {mean, spread}, the spread
+    being the standard deviation over its runs (0 for one run); metrics in percent.
+    Raises: RunError where a run is not finished or cannot be compared with the first.
+    """
+    runs = [_finished(folder) for folder in folders]
+    first = runs[0].results
+    for run in runs[1:]:
+        for what in ("metric", "split"):
+            if run.results[what] != first[what]:
+                raise RunError(
+                    f"{run.path} is rated by {run.results['metric']} on {run.results['split']}, {runs[0].path} by "
+                    f"{first['metric']} on {first['split']}: compare runs of one task"
+                )
+        if [row["name"] for row in run.results["rows"]] != [row["name"] for row in first["rows"]]:
+            raise RunError(f"{run.path} and {runs[0].path} have other sub-networks: compare runs of one [space]")
+    groups = [_group(members) for members in _repetitions(runs)]
+    for group in groups:
+        group["difference"] = {
+            name: point["mean"] - groups[0]["points"][name]["mean"] for name, point in group["points"].items()
+        }
+    return {"metric": first["metric"], "split": first["split"], "points": list(groups[0]["points"]), "groups": groups}
+
+
+def _finished(folder: RunFolder) -> Finished:
+    recipe = to_table(folder.recipe())
+    return Finished(folder.path, recipe, folder.read_results(), _passes(folder, recipe))
+
+
+def _passes(folder: RunFolder, recipe: Mapping[str, Any]) -> float:
+    """Training cost: passes of one example, forward and backward, through the full-size model; a teacher's pass is a third.
+
+    Sub-networks count by their share of the full-size model's FLOPs. Samplers that draw are taken at their mean.
+    """
+    rows = read_lines(folder.metrics)
+    shares = _shares(folder.read_results())
+    total = 0.0
+    for stage in ({"name": "finetune", "axes": [], "training": recipe["finetune"]}, *recipe["stage"]):
+        steps = _steps([row for row in rows if row["stage"] == stage["name"]], stage["training"])
+        total += (
+            steps * recipe["machine"]["batch_size"] * recipe["machine"]["gradient_accumulation"] * _per_example(stage, shares)
+        )
+    return total
+
+
+def _steps(rows: Sequence[Mapping[str, Any]], training: Mapping[str, Any]) -> int:
+    """Optimizer steps of a stage, from its last logged line: the step, and the epoch that it had reached."""
+    if not rows:
+        return 0
+    last = rows[-1]
+    if training["max_steps"] or not last.get("epoch"):
+        return max(training["max_steps"], last["step"])
+    return round(training["epochs"] * last["step"] / last["epoch"])
+
+
+def _shares(results: Mapping[str, Any]) -> dict[tuple[tuple[str, float], ...], float]:
+    """Each point's share of the full-size model's FLOPs (or of the first cost, where those were not asked for)."""
+    cost = "flops" if "flops" in results["costs"] else next(iter(results["costs"]))
+    whole = max(row["costs"][cost] for row in results["rows"])
+    return {tuple(row["ratios"].items()): row["costs"][cost] / whole for row in results["rows"]}
+
+
+def _per_example(stage: Mapping[str, Any], shares: Mapping[tuple[tuple[str, float], ...], float]) -> float:
+    """Full-size passes that one example costs in a step of the stage."""
+    grid = {
+        point: share
+        for point, share in shares.items()
+        if all(ratio == max(dict(p)[axis] for p in shares) for axis, ratio in point if axis not in stage["axes"])
+    }
+    students = _students(stage.get("sampler", {"name": "largest"}), list(grid.values()))
+    taught = any(term["name"] not in ("labels",) for term in stage.get("terms", ()))
+    if not taught or stage["teacher"] == "largest":
+        return students
+    follows = {tuple((axis, ratio) for axis, ratio in point if axis in stage["follow"]) for point in grid}
+    teachers = [max(share for point, share in shares.items() if set(follow) <= set(point)) for follow in follows]
+    return students + sum(teachers) / 3
+
+
+def _students(sampler: Mapping[str, Any], shares: Sequence[float]) -> float:
+    mean = sum(shares) / len(shares)
+    drawn = sampler.get("num_random", 0)
+    return {
+        "every": sum(shares),
+        "largest": max(shares),
+        "one": mean,
+        "sandwich": max(shares) + drawn * mean + min(shares),
+        "uniform": max(shares) + drawn * mean,
+    }.get(sampler["name"], sum(shares))
+
+
+def _repetitions(runs: Sequence[Finished]) -> list[list[Finished]]:
+    """The runs in groups whose recipes differ in nothing but the seed."""
+    groups: list[list[Finished]] = []
+    for run in runs:
+        for group in groups:
+            changed = {line.split(":")[0] for line in differences(group[0].recipe, run.recipe)}
+            if changed <= set(SEED_KEYS) and run.recipe["seed"] not in (other.recipe["seed"] for other in group):
+                group.append(run)
+                break
+        else:
+            groups.append([run])
+    return groups
+
+
+def _group(runs: Sequence[Finished]) -> dict[str, Any]:
+    points = [{row["name"]: row_metric(run.results, row) for row in run.results["rows"]} for run in runs]
+    return {
+        "name": runs[0].path.name if len(runs) == 1 else runs[0].recipe["name"],
+        "runs": [str(run.path) for run in runs],
+        "seeds": [run.recipe["seed"] for run in runs],
+        "teacher": _summary([teacher_metric(run.results) for run in runs]),
+        "mean": _summary([statistics.fmean(values.values()) for values in points]),
+        "worst": _summary([min(values.values()) for values in points]),
+        "passes": _summary([run.passes for run in runs]),
+        "points": {name: _summary([values[name] for values in points]) for name in points[0]},
+    }
+
+
+def _summary(values: Sequence[float]) -> dict[str, float]:
+    return {"mean": statistics.fmean(values), "spread": statistics.stdev(values) if len(values) > 1 else 0.0}
+
+
+def plot_comparison(found: Mapping[str, Any], path: Path) -> None:
+    """The metric at each point, a line for each group with its spread, and the differences from the first group."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    groups, points = found["groups"], found["points"]
+    figure, panels = pyplot.subplots(2, 1, figsize=(max(7, 0.7 * len(points)), 7), sharex=True, layout="constrained")
+    for index, group in enumerate(groups):
+        values = [group["points"][name] for name in points]
+        spread = [value["spread"] for value in values]
+        places = [i + 0.06 * (index - (len(groups) - 1) / 2) for i in range(len(points))]
+        label = group["name"] if len(group["runs"]) == 1 else f"{group['name']}, {len(group['runs'])} seeds"
+        panels[0].errorbar(places, [v["mean"] for v in values], spread, fmt="o", capsize=3, color=f"C{index}", label=label)
+        panels[0].axhline(group["teacher"]["mean"], color=f"C{index}", linewidth=1, linestyle=":")
+        panels[1].plot(
+            range(len(points)), [group["difference"][name] for name in points], "o-", color=f"C{index}", markersize=4
+        )
+    panels[0].set_ylabel(f"{found['metric']} on {found['split']}, %\n(dotted: teacher)")
+    panels[1].set_ylabel(f"difference from {groups[0]['name']}, points")
+    panels[1].set_xticks(range(len(points)), points, rotation=45, ha="right")
+    panels[0].legend(frameon=False, fontsize=9)
+    for panel in panels:
+        panel.grid(alpha=0.3)
+    figure.savefig(path, dpi=150, format="png")
+    pyplot.close(figure)
