@@ -121,7 +121,7 @@ def test_every_mistake_is_reported_at_once_each_on_its_line(mistakes):
         ("[1.0, 0.5]", "[]", "r.toml:12: space.width: list should have at least 1 item"),
         ('axes = ["width"]', 'axes = "width"', "r.toml:23: stage.0.axes: input should be a list, got 'width'"),
         ('"glue"', '"gleu"', "r.toml:7: task: no task is called 'gleu'. Did you mean 'glue'?"),
-        ('name = "glue"\n', "", "r.toml:7: task: write name = one of: docstrings, glue, text_files"),
+        ('name = "glue"\n', "", "r.toml:7: task: write name = one of: docstrings, glue, squad, text_files, token_files"),
         ('"glue"\nsubset = "mrpc"', '"text_files"', "r.toml:7: task.train: missing; write train = ..."),
         ('[task]\nname = "glue"\nsubset = "mrpc"', "", "r.toml: task: missing; write name = one of: docstrings, glue"),
         ('checkpoint = "bert-base-uncased"', "", "r.toml:4: model.checkpoint: missing; write checkpoint = ..."),

@@ -45,19 +45,23 @@ def gated(network: nn.Module, topology: Topology) -> Iterator[dict[GateKey, Tens
     Yields: the gates by (group, place), each Float[Tensor, "units"] and requiring gradients.
     """
     weight = next(network.parameters())
-    like = {"device": weight.device, "dtype": torch.promote_types(weight.dtype, torch.float32), "requires_grad": True}
+    dtype = torch.promote_types(weight.dtype, torch.float32)
     gates: dict[GateKey, Tensor] = {}
     with ExitStack() as hooks:
         for group in topology.groups:
             for module, _ in readers(group):
-                gate = gates[group.name, f"into {module}"] = torch.ones(group.num_units, **like)
+                gate = gates[group.name, f"into {module}"] = _open_gate(group.num_units, weight.device, dtype)
                 hooks.callback(network.get_submodule(module).register_forward_pre_hook(_input_gate(gate)).remove)
             written = writers(group)
             if len(written) == 1:
                 module = written[0][0]
-                gate = gates[group.name, f"out of {module}"] = torch.ones(group.num_units, **like)
+                gate = gates[group.name, f"out of {module}"] = _open_gate(group.num_units, weight.device, dtype)
                 hooks.callback(network.get_submodule(module).register_forward_hook(_output_gate(gate)).remove)
         yield gates
+
+
+def _open_gate(units: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.ones(units, device=device, dtype=dtype, requires_grad=True)
 
 
 def _input_gate(gate: Tensor) -> Callable[..., Any]:
