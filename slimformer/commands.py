@@ -111,9 +111,12 @@ def plan(recipe: Recipe, folder: RunFolder) -> dict[str, Any]:
     supernet = SuperNet(model, backbone_for(model).topology(model))
     space = recipe.space.on(supernet.topology)
     pricers = prices(supernet, recipe)
-    per_epoch = math.ceil(len(data.train) / (recipe.machine.batch_size * recipe.machine.gradient_accumulation))
-    stages = {"finetune": recipe.finetune} | {stage.name: stage.training for stage in recipe.stage}
-    steps = {name: stage.max_steps or math.ceil(per_epoch * stage.epochs) for name, stage in stages.items()}
+    per_step = recipe.machine.batch_size * recipe.machine.gradient_accumulation
+    stages = {"finetune": ("train", recipe.finetune)} | {stage.name: (stage.examples, stage.training) for stage in recipe.stage}
+    steps = {
+        name: training.max_steps or math.ceil(math.ceil(len(data.training(examples).train) / per_step) * training.epochs)
+        for name, (examples, training) in stages.items()
+    }
     corners = {point.name: {n: p(point.spec) for n, p in pricers.items()} for point in (space.largest(), space.smallest())}
     return {
         "run folder": str(folder.path),

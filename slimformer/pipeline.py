@@ -115,7 +115,7 @@ class Workshop:
         if self.recipe.finetune.epochs or self.recipe.finetune.max_steps:
             step = ElasticStep(supernet, [("labels", Labels())], teacher=supernet)
             space = self.space(supernet).restrict(())
-            self._train(train.Job("finetune", step, space, Largest(), self.recipe.finetune, self.recipe.seed))
+            self._train(train.Job("finetune", step, space, Largest(), self.recipe.finetune, self.recipe.seed), self.data)
         self._save("base", supernet)
         return supernet
 
@@ -124,6 +124,7 @@ class Workshop:
         space = self.space(supernet)
         for stage in self.recipe.stage:
             space.restrict(stage.axes)
+            self.data.training(stage.examples)
         self.data.scoring_examples(self.recipe.importance.split)
         prices(supernet, self.recipe)
 
@@ -156,7 +157,8 @@ class Workshop:
         teacher = student if in_place else self._teacher(stage.teacher, rewiring)
         step = ElasticStep(student, terms, teacher, stage.follow, in_place)
         space = self.space(student).restrict(stage.axes)
-        self._train(train.Job(stage.name, step, space, stage.sampler, stage.training, self.recipe.seed))
+        job = train.Job(stage.name, step, space, stage.sampler, stage.training, self.recipe.seed)
+        self._train(job, self.data.training(stage.examples))
         self._save(stage.name, student)
         return student
 
@@ -172,8 +174,8 @@ class Workshop:
         teacher.eval()
         return teacher
 
-    def _train(self, job: train.Job) -> None:
-        train.run_stage(job, self.data, self.recipe.machine, self.folder.checkpoints(job.name), self.report)
+    def _train(self, job: train.Job, data: TaskData) -> None:
+        train.run_stage(job, data, self.recipe.machine, self.folder.checkpoints(job.name), self.report)
 
     def _save(self, snapshot: str, supernet: SuperNet) -> None:
         with self.processes.first_only() as first:
