@@ -64,7 +64,7 @@ def export_run(folder: RunFolder, recipe: Recipe, subnet: str, to: Path) -> dict
     supernet = load_supernet(folder, recipe)
     name, spec = find_subnet(recipe.space.on(supernet.topology), subnet)
     example = backbone_for(supernet.model).example(supernet.model, 2, 16)
-    processor = _processor(folder)
+    processor = processor_of(folder)
     is_stock = export(supernet, spec, processor, example, to)
     auto = next(iter(auto_classes(supernet.model)), type(supernet.model).__name__)
     flag = "" if is_stock else ", trust_remote_code=True"
@@ -72,8 +72,11 @@ def export_run(folder: RunFolder, recipe: Recipe, subnet: str, to: Path) -> dict
     return {"name": name, "folder": str(to), "stock": is_stock, "load": load, "spec": spec.to_json()}
 
 
-def _processor(folder: RunFolder) -> Any:
-    """The tokenizer (or image processor) that a run saved beside its super-network."""
+def processor_of(folder: RunFolder) -> Any:
+    """The tokenizer (or image processor) that a run saved beside its super-network.
+
+    Raises: RunError.
+    """
     from transformers import AutoProcessor
 
     try:

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from slimformer.commandline import JsonOption, SetOption, quiet_libraries, show
-from slimformer.errors import DataError
+from slimformer.commandline import JsonOption, SetOption, open_run, quiet_libraries, show
+from slimformer.errors import DataError, SlimformerError
 
 
 def augment(
@@ -62,6 +62,53 @@ def augment(
     job = Job(rows, held_out_and_learnt(len(rows), limits_of(task))[1], source, vectors, how, batch_size)
     found = augment_rows(job, to, ConsoleReport(quiet=quiet))
     show({"file": str(to)} | found, as_json, lambda: _augmented(found, to, vectors))
+
+
+def attention(
+    run: Annotated[Path | None, typer.Argument(help="A run folder. By default the last run in runs/.")] = None,
+    sentences: Annotated[list[str], typer.Option("--sentence", help="The text to read; twice for a pair.")] = [],  # noqa: B006
+    subnets: Annotated[
+        list[str], typer.Option("--subnet", help="As in evaluate, e.g. w0.5-d0.5; by default the smallest. Repeatable.")
+    ] = [],  # noqa: B006
+    shown: Annotated[
+        list[int], typer.Option("--block", help="A block whose maps are drawn, from 0; by default the last. Repeatable.")
+    ] = [],  # noqa: B006
+    examples: Annotated[
+        int, typer.Option(min=0, help="Labelled examples on which the heads' importance is measured; 0: not at all.")
+    ] = 128,
+    to: Annotated[Path | None, typer.Option("--to", help="The folder of the pictures; by default RUN/attention.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw the attention maps and the importance of heads, of the super-network beside sub-networks, for a sentence.
+
+    Example: [bold]slimformer attention runs/mrpc --sentence "The film is good." --subnet w0.5 --subnet w0.25-d0.5[/]
+    """
+    if len(sentences) not in (1, 2):
+        raise SlimformerError("write the text to read: --sentence TEXT, and a second --sentence TEXT for a pair")
+    folder, recipe = open_run(run)
+    from slimformer_dynabert.attention import blocks_to_show, look
+    from slimformer_dynabert.attention_pictures import draw
+
+    quiet_libraries()
+    found = look(folder, recipe, sentences, subnets, examples)
+    blocks = blocks_to_show(found, shown)
+    pictures = draw(found, blocks, to or folder.path / "attention")
+    document = found.to_json(blocks) | {"pictures": [str(picture) for picture in pictures]}
+    show(document, as_json, lambda: [*(_moved_lines(document, blocks)), *(f"picture: {picture}" for picture in pictures)])
+
+
+def _moved_lines(document: dict[str, Any], blocks: list[int]) -> list[str]:
+    """For each sub-network and shown block: how far its heads moved towards those that it dropped."""
+    lines = []
+    for network in document["networks"][1:]:
+        for block in network["blocks"]:
+            if block["block"] in blocks and block["moved_towards_dropped"] is not None:
+                lines.append(
+                    f"{network['name']}, block {block['block']}: its {len(block['heads'])} heads are "
+                    f"{block['moved_towards_dropped']:+.3f} more like the dropped ones than they are in the super-network "
+                    "(1 is the same)"
+                )
+    return lines
 
 
 def _augmented(found: dict[str, Any], to: Path, vectors: Path | None) -> list[str]:
