@@ -15,7 +15,7 @@ from slimformer.cost import COSTS, Workload, counted_costs
 from slimformer.errors import CheckpointError, RunError, SpaceError
 from slimformer.evaluation import evaluate
 from slimformer.export import auto_classes, export
-from slimformer.pipeline import load_supernet, prices
+from slimformer.pipeline import check_lengths, load_supernet, prices
 from slimformer.recipe import Recipe
 from slimformer.recipe_file import to_table
 from slimformer.rundir import MEND, RunFolder
@@ -113,7 +113,8 @@ def plan(recipe: Recipe, folder: RunFolder) -> dict[str, Any]:
         model = recipe.task.load_model(source, recipe.model.attention)
     supernet = SuperNet(model, backbone_for(model).topology(model))
     space = recipe.space.on(supernet.topology)
-    pricers = prices(supernet, recipe)
+    check_lengths(supernet, data)
+    pricers = prices(supernet, recipe, measured=None)
     per_step = recipe.machine.batch_size * recipe.machine.gradient_accumulation
     stages = {"finetune": ("train", recipe.finetune)} | {stage.name: (stage.examples, stage.training) for stage in recipe.stage}
     steps = {
