@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
+import warnings
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from slimformer.commandline import RUNS, JsonOption, RunOption, SetOption, SubnetOption
+from slimformer.commandline import open_run as _open
+from slimformer.commandline import quiet_libraries as _quiet_libraries
+from slimformer.commandline import show as _show
 from slimformer.errors import SlimformerError
-from slimformer.plugins import load_plugins
+from slimformer.plugins import load_commands, load_plugins
 
 if TYPE_CHECKING:
     from slimformer.recipe import Recipe
@@ -23,21 +28,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-RUNS = Path("runs")
 INTERRUPTED = 130
-
-SetOption = Annotated[
-    list[str],
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override one value of the recipe, e.g. --set finetune.epochs=1. Repeatable."
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout; progress goes to stderr.")]
-RunOption = Annotated[Path | None, typer.Option("--run", help="A run folder. By default the last run in runs/.")]
-SubnetOption = Annotated[
-    str,
-    typer.Option("--subnet", help="A sub-network by its ratios, e.g. width0.5-depth0.75 or w0.5; or a JSON file with a spec."),
-]
 
 
 @app.command()
@@ -229,13 +220,6 @@ def inspect(
     _show(found, as_json, lambda: _inspection(found))
 
 
-def _open(run_folder: Path | None) -> tuple[RunFolder, Recipe]:
-    from slimformer.rundir import RunFolder, last_run
-
-    folder = RunFolder(run_folder or last_run(RUNS))
-    return folder, folder.recipe()
-
-
 def _limits(named: dict[str, str], at_most: list[str], minimise: str) -> list[Any]:
     from slimformer.cost import COSTS
     from slimformer.quantity import parse_quantity
@@ -315,32 +299,20 @@ def _inspection(found: dict[str, Any]) -> list[Any]:
     return [groups, costs, "; ".join(f"{name}: {unit}" for name, unit in found["units"].items())]
 
 
-def _show(document: Any, as_json: bool, lines: Any) -> None:
-    """Print a result: as one JSON document, or for people."""
-    if as_json:
-        print(json.dumps(document))
-        return
-    from slimformer.console import out
-
-    for line in lines():
-        out.print(line, soft_wrap=isinstance(line, str), highlight=False)
-
-
-def _quiet_libraries() -> None:
-    """Keep the libraries' own progress bars and advice off the terminal; errors still come through."""
-    import datasets
-    import huggingface_hub
-    import transformers
-
-    huggingface_hub.utils.logging.set_verbosity_error()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    datasets.utils.logging.set_verbosity_error()
-    datasets.disable_progress_bars()
+@cache
+def _add_commands_of_plugins() -> None:
+    """Let the commands that plugins bring stand beside the built-in ones, whose names they cannot take."""
+    taken = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    for name, function in load_commands().items():
+        if name in taken:
+            warnings.warn(f"a plugin's command {name!r} was left out: slimformer has one of that name", stacklevel=2)
+        else:
+            app.command(name)(function)
 
 
 def main() -> None:
     """The console script: errors that a user can mend are one line (recipes: a line for each) and an exit code."""
+    _add_commands_of_plugins()
     try:
         code = app(standalone_mode=False)  # typer turns Ctrl-C into the code 130, which it returns
         if code == INTERRUPTED:

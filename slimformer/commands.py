@@ -15,7 +15,7 @@ from slimformer.cost import COSTS, Workload, counted_costs
 from slimformer.errors import CheckpointError, RunError, SpaceError
 from slimformer.evaluation import evaluate
 from slimformer.export import auto_classes, export
-from slimformer.pipeline import load_supernet, prices
+from slimformer.pipeline import check_lengths, load_supernet, prices
 from slimformer.recipe import Recipe
 from slimformer.recipe_file import to_table
 from slimformer.rundir import MEND, RunFolder
@@ -64,7 +64,7 @@ def export_run(folder: RunFolder, recipe: Recipe, subnet: str, to: Path) -> dict
     supernet = load_supernet(folder, recipe)
     name, spec = find_subnet(recipe.space.on(supernet.topology), subnet)
     example = backbone_for(supernet.model).example(supernet.model, 2, 16)
-    processor = _processor(folder)
+    processor = processor_of(folder)
     is_stock = export(supernet, spec, processor, example, to)
     auto = next(iter(auto_classes(supernet.model)), type(supernet.model).__name__)
     flag = "" if is_stock else ", trust_remote_code=True"
@@ -72,8 +72,11 @@ def export_run(folder: RunFolder, recipe: Recipe, subnet: str, to: Path) -> dict
     return {"name": name, "folder": str(to), "stock": is_stock, "load": load, "spec": spec.to_json()}
 
 
-def _processor(folder: RunFolder) -> Any:
-    """The tokenizer (or image processor) that a run saved beside its super-network."""
+def processor_of(folder: RunFolder) -> Any:
+    """The tokenizer (or image processor) that a run saved beside its super-network.
+
+    Raises: RunError.
+    """
     from transformers import AutoProcessor
 
     try:
@@ -110,10 +113,14 @@ def plan(recipe: Recipe, folder: RunFolder) -> dict[str, Any]:
         model = recipe.task.load_model(source, recipe.model.attention)
     supernet = SuperNet(model, backbone_for(model).topology(model))
     space = recipe.space.on(supernet.topology)
-    pricers = prices(supernet, recipe)
-    per_epoch = math.ceil(len(data.train) / (recipe.machine.batch_size * recipe.machine.gradient_accumulation))
-    stages = {"finetune": recipe.finetune} | {stage.name: stage.training for stage in recipe.stage}
-    steps = {name: stage.max_steps or math.ceil(per_epoch * stage.epochs) for name, stage in stages.items()}
+    check_lengths(supernet, data)
+    pricers = prices(supernet, recipe, measured=None)
+    per_step = recipe.machine.batch_size * recipe.machine.gradient_accumulation
+    stages = {"finetune": ("train", recipe.finetune)} | {stage.name: (stage.examples, stage.training) for stage in recipe.stage}
+    steps = {
+        name: training.max_steps or math.ceil(math.ceil(len(data.training(examples).train) / per_step) * training.epochs)
+        for name, (examples, training) in stages.items()
+    }
     corners = {point.name: {n: p(point.spec) for n, p in pricers.items()} for point in (space.largest(), space.smallest())}
     return {
         "run folder": str(folder.path),

@@ -63,7 +63,8 @@ def text_example(batch_size: int, length: int, longest: int) -> Batch:
 
     if length > longest:
         raise WorkloadError(
-            f"the model takes at most {longest} tokens, not {length}: set evaluation.workload.length (or --length)"
+            f"the model takes at most {longest} tokens, not {length}: lower task.max_length for examples, "
+            "evaluation.workload.length (or --length) for costs"
         )
     ids = torch.full((batch_size, length), 5)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

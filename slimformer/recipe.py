@@ -78,7 +78,8 @@ class StageTable(Table):
     """[[stage]]: one stage of training.
 
     axes: what is elastic in it. teacher: "base" (the fine-tuned model), the name of an earlier stage, or "largest" (the
-    largest sub-network of the very step). follow: the axes on which the teacher is as small as the student.
+    largest sub-network of the very step). follow: the axes on which the teacher is as small as the student. examples: the
+    set it trains on, "train" or a further one that the task has (a text task's "augmented").
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -88,6 +89,7 @@ class StageTable(Table):
     sampler: Annotated[Sampler, SAMPLERS] = Every()
     terms: tuple[Annotated[Term, TERMS], ...]
     training: Optimisation = Optimisation()
+    examples: str = "train"
 
 
 class EvaluationTable(Table):

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,13 @@ def to_csv(results: Results) -> str:
 
 
 def plot(results: Results, path: Path) -> None:
-    """The main metric against each of the first two costs: a line for each depth, the teacher, and the baselines."""
+    """The main metric against each cost that says something new: a line for each depth, the teacher, and the baselines."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    costs = list(results["costs"])[:2]
+    costs = distinct_costs(results)
     figure, panels = pyplot.subplots(
         1, len(costs), figsize=(6 * len(costs), 4.5), sharey=True, squeeze=False, layout="constrained"
     )
@@ -73,10 +74,21 @@ def plot(results: Results, path: Path) -> None:
     pyplot.close(figure)
 
 
+def distinct_costs(results: Results) -> list[str]:
+    """The costs but those that are a multiple of an earlier one, as multiply-adds are of FLOPs."""
+    kept: dict[str, list[float]] = {}
+    for cost in results["costs"]:
+        values = [row["costs"][cost] for row in results["rows"]]
+        shares = [value / max(values) for value in values]
+        if not any(all(map(isclose, shares, others)) for others in kept.values()):
+            kept[cost] = shares
+    return list(kept)
+
+
 def _panel(panel: Any, results: Results, cost: str) -> None:
     from matplotlib.ticker import FuncFormatter
 
-    from slimformer.quantity import format_quantity
+    from slimformer.quantity import format_cost
 
     for index, (title, rows) in enumerate(_lines(results["rows"]).items()):
         xs = [row["costs"][cost] for row in rows]
@@ -91,7 +103,7 @@ def _panel(panel: Any, results: Results, cost: str) -> None:
         panel.annotate(
             name, (0.99, scores[results["metric"]]), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8
         )
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_quantity(value)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_cost(value, results["costs"][cost])))
     panel.set_xlabel(_axis_title(results, cost))
     panel.grid(alpha=0.3)
 
@@ -114,7 +126,7 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any
 
 def model_card(results: Results) -> str:
     """A model card: front matter, the table, and how to cut out and load a sub-network."""
-    from slimformer.quantity import format_quantity
+    from slimformer.quantity import format_cost
 
     costs, metric = list(results["costs"]), results["metric"]
     header = ["sub-network", *costs, f"{metric}, %", "of the teacher's, %"]
@@ -123,7 +135,7 @@ def model_card(results: Results) -> str:
     for row in results["rows"]:
         value = row_metric(results, row)
         share = f"{100 * value / teacher:.1f}" if teacher else "-"
-        cells = [row["name"], *(format_quantity(row["costs"][c]) for c in costs), f"{value:.2f}", share]
+        cells = [row["name"], *(format_cost(row["costs"][c], results["costs"][c]) for c in costs), f"{value:.2f}", share]
         lines.append(f"| {' | '.join(cells)} |")
     units = "; ".join(f"{name}: {unit}" for name, unit in results["costs"].items())
     work = results["workload"]

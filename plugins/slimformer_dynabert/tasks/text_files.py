@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+REPEATS = 20
+"""How often `slimformer augment` varies a text. Source: TinyBERT, arXiv 1909.10351."""
+
+
 @TASKS.register("text_files")
 @dataclass(frozen=True)
 class TextFiles:
@@ -40,6 +44,7 @@ class TextFiles:
     max_train, max_eval: a random part of this many examples; 0 for all.
     calibration_size: examples held out of train, at most a tenth of it.
     pad_to_max_length: pad every batch to max_length tokens, not to its longest example.
+    augmented: a file made by `slimformer augment`, for stages with examples = "augmented".
     """
 
     train: str
@@ -56,20 +61,29 @@ class TextFiles:
     seed: int = 0
     baselines: bool = False
     pad_to_max_length: bool = False
+    augmented: str = ""
 
     def load_model(self, checkpoint: str, attention: str) -> nn.Module:
         return load_classifier(checkpoint, attention, self._goal(self._columns(self.train)[-1]))
 
     def load(self, checkpoint: str) -> TaskData:
+        goal, train, validation = self._splits()
+        return build(checkpoint, train, {"validation": validation}, goal, limits_of(self), self.augmented)
+
+    def training_rows(self) -> Rows:
+        return self._splits()[1]
+
+    def repeats(self) -> int:
+        return REPEATS
+
+    def _splits(self) -> tuple[Goal, Rows, Rows]:
         columns = self._columns(self.train)
         goal = self._goal(columns[-1])
         train = self._rows(columns, goal, self.train)
         if self.validation:
-            validation = self._rows(self._columns(self.validation), goal, self.validation)
-        else:
-            validation, train = split_off(train, max(1, len(train) // 10), self.seed)
-        limits = limits_of(self)
-        return build(checkpoint, train, {"validation": validation}, goal, limits)
+            return goal, train, self._rows(self._columns(self.validation), goal, self.validation)
+        validation, rest = split_off(train, max(1, len(train) // 10), self.seed)
+        return goal, rest, validation
 
     def _columns(self, path: str) -> list[Sequence[Any]]:
         """The text column or columns and the label column of a file, every field filled."""
