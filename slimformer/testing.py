@@ -227,11 +227,11 @@ LAWS: tuple[Callable[[Case], None], ...] = (
 
 
 def uniform_specs(topology: Topology) -> list[SubnetSpec]:
-    """All widths at one ratio and all depths at one ratio, each combination; then each axis alone at each ratio."""
+    """All widths at one ratio and all depths at one ratio, each combination; then each axis alone at its smallest ratio."""
     space = _space(topology, WIDTHS, DEPTHS)
     deep = {stack.axis for stack in topology.stacks}
     together = [{a: d if a in deep else w for a in topology.axes} for d in DEPTHS for w in WIDTHS]
-    alone = [{axis.name: ratio} for axis in space.axes for ratio in axis.ratios]
+    alone = [{axis.name: axis.ratios[-1]} for axis in space.axes]
     return list(dict.fromkeys(space.spec(choice) for choice in together + alone))
 
 
@@ -246,7 +246,7 @@ def random_batch(backbone: Backbone, model: Any, generator: Generator) -> Batch:
     batch = dict(backbone.example(model, 3, LENGTH))
     for name, tensor in batch.items():
         if name.endswith("input_ids"):
-            batch[name] = torch.randint(model.config.vocab_size, tensor.shape, generator=generator)
+            batch[name] = torch.randint(model.config.get_text_config().vocab_size, tensor.shape, generator=generator)
         elif name == "attention_mask":
             batch[name] = tensor.clone()
             batch[name][-1, LENGTH // 2 :] = 0
@@ -314,9 +314,12 @@ class _Chosen(TorchFunctionMode):
         self.rows = rows
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func is nn.functional.linear and id(args[1]) in self.rows:
-            result[..., self.rows[id(args[1])] :] = -torch.inf
+        given = kwargs or {}
+        result = func(*args, **given)
+        if func is nn.functional.linear:
+            rows = self.rows.get(id(args[1] if len(args) > 1 else given["weight"]))
+            if rows is not None:
+                result[..., rows:] = -torch.inf
         return result
 
 
