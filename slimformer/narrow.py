@@ -1,5 +1,7 @@
 """Narrows a stock transformers model to the shapes of a sub-network. Exported models carry a copy of this code."""
 
+import copy
+
 import torch
 from torch import nn
 
@@ -7,9 +9,12 @@ from torch import nn
 def narrow_(model: nn.Module, table: dict) -> None:
     """Give a freshly built stock model the layers of a sub-network, before its weights are loaded.
 
-    table: "linear": module -> [out_features, in_features]; "parameters": parameter -> shape; "attributes": module -> {name:
+    table: "modules": module -> another of the model's, of which it is a copy; "linear": module -> [out_features, in_features]; "parameters": parameter -> shape; "attributes": module -> {name:
         value}; "shared": [module, argument, dimension, places] of inputs of which a module picks some entries.
     """
+    for name, like in table.get("modules", {}).items():
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, copy.deepcopy(model.get_submodule(like)))
     for name, (rows, columns) in table["linear"].items():
         old = model.get_submodule(name)
         new = nn.Linear(columns, rows, bias=old.bias is not None, device=old.weight.device, dtype=old.weight.dtype)
@@ -23,7 +28,15 @@ def narrow_(model: nn.Module, table: dict) -> None:
         pick_(model.get_submodule(name), argument, dim, places)
     for name, values in table["attributes"].items():
         for attribute, value in values.items():
-            setattr(model.get_submodule(name), attribute, value)
+            set_(model.get_submodule(name), attribute, value)
+
+
+def set_(module: nn.Module, name: str, value: object) -> None:
+    """Set a module's attribute, or with a dotted name an attribute of one, of which the module then has its own copy."""
+    owner, _, leaf = name.rpartition(".")
+    if owner:
+        setattr(module, owner, copy.copy(getattr(module, owner)))
+    setattr(getattr(module, owner) if owner else module, leaf, value)
 
 
 class Pick:

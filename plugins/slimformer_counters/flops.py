@@ -88,14 +88,20 @@ def sdpa_mapping() -> dict[Any, Callable[..., int]]:
 
 
 def _hollow(model: nn.Module) -> nn.Module:
-    """A copy of a model, in eval mode, whose parameters and buffers have shapes only; to be made in a `FakeTensorMode`."""
+    """A copy of a model, in eval mode, whose parameters and buffers have shapes only; to be made in a `FakeTensorMode`.
+
+    Its experts multiply in one product of a fixed shape: a loop over those that tokens chose needs the tokens.
+    """
     import torch
 
     memo: dict[int, Any] = {id(b): torch.empty(b.shape, dtype=b.dtype) for b in model.buffers()}
     for parameter in model.parameters():
         empty = torch.empty(parameter.shape, dtype=parameter.dtype)
         memo[id(parameter)] = torch.nn.Parameter(empty, requires_grad=False)
-    return copy.deepcopy(model, memo).eval()
+    hollow: Any = copy.deepcopy(model, memo).eval()
+    if getattr(getattr(hollow, "config", None), "_experts_implementation", None):
+        hollow.set_experts_implementation("batched_mm")
+    return hollow
 
 
 def _attribute_(model: nn.Module, total: Callable[[], int]) -> dict[str, int]:
@@ -131,8 +137,8 @@ def _price(supernet: SuperNet, counts: Mapping[str, int]) -> Polynomial:
 def _scale(model: nn.Module, topology: Topology, name: str) -> Scale:
     """The groups to whose numbers of units the FLOPs that a module computes itself are proportional; none: constant.
 
-    A leaf multiplies by its weight: they are proportional to the weight's size. A module with children multiplies what they
-    wrote (attention's scores and context): they are proportional to the units that its children write.
+    A module whose children write units multiplies those (attention's scores and context). Any other multiplies by its own
+    weights: the FLOPs are proportional to the weights' size. Tables count for nothing.
 
     Raises: TopologyError where the module's weights or children disagree.
     """
@@ -140,7 +146,7 @@ def _scale(model: nn.Module, topology: Topology, name: str) -> Scale:
     prefix = f"{name}." if name else ""
     children = [f"{prefix}{child}.weight" for child, _ in module.named_children()]
     weights = [prefix + key for key, p in module.named_parameters(recurse=False) if p.dim() > 1]
-    scales = _written(topology, children) if children else {_sliced(topology, weight) for weight in weights}
+    scales = _written(topology, children) or {_sliced(topology, weight) for weight in weights}
     if len(scales) > 1:
         found = " or ".join(sorted(" x ".join(group.name for group in scale) or "nothing" for scale in scales))
         raise TopologyError(f"the FLOPs that {name!r} computes itself could scale with {found}: give each its own module")
@@ -153,5 +159,9 @@ def _written(topology: Topology, weights: Iterable[str]) -> set[Scale]:
 
 
 def _sliced(topology: Topology, weight: str) -> Scale:
-    """The groups to whose numbers of units a weight's size is proportional."""
-    return tuple(sorted(topology.elastic_dims.get(weight, {}).values(), key=lambda group: group.name))
+    """The groups to whose numbers of units the FLOPs of a product with a weight are proportional.
+
+    A token meets as many experts as the router picks, however many there are: those that a weight holds do not count.
+    """
+    found = {group.name: group for group, part in topology.slices_of.get(weight, ()) if part.role not in ("hold", "neither")}
+    return tuple(found[name] for name in sorted(found))
