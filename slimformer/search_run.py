@@ -13,7 +13,7 @@ import torch
 
 from slimformer import finetune_one
 from slimformer.backbone import backbone_for
-from slimformer.cost import COSTS, Pricer, Workload
+from slimformer.cost import COSTS, Pricer, Workload, is_measured
 from slimformer.data import to_device
 from slimformer.distill.forward import forward
 from slimformer.errors import InfeasibleError, SearchError, SpaceError
@@ -147,9 +147,9 @@ class Desk:
             first = error.errors()[0]
             key = ".".join(map(str, (name, *first["loc"])))
             raise SearchError(f"--set {key}={options.get(str(first['loc'][0]), '')}: {first['msg'].lower()}") from None
-        if not name_is_measured(cls):
+        if not is_measured(name):
             return cost
-        self.report.say(f"{name}: measured once for this machine and setting, then kept in {self.folder.measured}")
+        self.report.say(f"{name}: measured once for this machine and setting (a minute), then kept in {self.folder.measured}")
         return replace(cost, folder=str(self.folder.measured))
 
     def problem(self) -> Problem:
@@ -329,10 +329,6 @@ class Desk:
             "probe": {"before": self.rating(before), "after": self.rating(after)},
             "metrics": {"before": self.report_metrics(spec), "after": judged},
         }
-
-
-def name_is_measured(cls: type) -> bool:
-    return bool(vars(cls).get("is_measured", False))
 
 
 def measure(supernet: SuperNet, spec: SubnetSpec, data: TaskData, probe: Sequence[Any], batch_size: int) -> dict[str, float]:

@@ -72,7 +72,7 @@ def polynomial(topology: Topology, shares: Iterable[Share]) -> Polynomial:
     collected: dict[Place, Counter[tuple[str, ...]]] = defaultdict(Counter)
     for share in shares:
         groups = tuple(sorted(group.name for group in share.groups))
-        collected[_place(topology, share.name)][groups] += share.coefficient
+        collected[place_of(topology, share.name)][groups] += share.coefficient
 
     def terms(place: Place) -> Terms:
         return tuple((coefficient, groups) for groups, coefficient in collected[place].items())
@@ -81,7 +81,7 @@ def polynomial(topology: Topology, shares: Iterable[Share]) -> Polynomial:
     return Polynomial(terms(OUTSIDE), blocks)
 
 
-def _place(topology: Topology, name: str) -> Place:
+def place_of(topology: Topology, name: str) -> Place:
     """The stack and block in which a parameter or module lies."""
     for stack in topology.stacks:
         for block in range(stack.num_blocks):

@@ -105,6 +105,7 @@ class Problem:
     limits: what every candidate that is rated must meet.
     max_ratings: how many sub-networks are rated at most, the uniform ones included, which are all rated in any case.
     importance: the importance of each unit of a group, in the super-network's order; a hint about which sizes matter.
+    memo: what strategies worked out about the prices, by cost, and need not work out again at the next batch.
     """
 
     choices: Choices
@@ -113,6 +114,7 @@ class Problem:
     goal: Goal = field(default_factory=Best)
     max_ratings: int = MAX_RATINGS
     importance: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def topology(self) -> Topology:
