@@ -52,6 +52,11 @@ class Pricer(Protocol):
 COSTS: Registry[Cost] = Registry("cost", "costs")
 
 
+def unit_of(name: str) -> str:
+    """The unit of a cost, by its name."""
+    return str(vars(COSTS.get(name))["unit"])
+
+
 def is_measured(name: str) -> bool:
     """Whether a cost runs the model to find its prices; one that does not say is counted."""
     return bool(vars(COSTS.get(name)).get("is_measured", False))

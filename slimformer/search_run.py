@@ -13,7 +13,7 @@ import torch
 
 from slimformer import finetune_one
 from slimformer.backbone import backbone_for
-from slimformer.cost import COSTS, Pricer, Workload, is_measured
+from slimformer.cost import COSTS, Pricer, Workload, is_measured, unit_of
 from slimformer.data import to_device
 from slimformer.distill.forward import forward
 from slimformer.errors import InfeasibleError, SearchError, SpaceError
@@ -181,7 +181,7 @@ class Desk:
             names = ", ".join(row["name"] for row in results["rows"])
             raise SpaceError(f"--like: {name!r} is not a sub-network of {run or 'this run'}; there are: {names}")
         costs = row["costs"] if colon else price(SubnetSpec.from_json(row["spec"]))
-        return tuple(Limit(cost, value) for cost, value in costs.items() if cost in self.pricers)
+        return tuple(Limit(cost, value, unit_of(cost)) for cost, value in costs.items() if cost in self.pricers)
 
     def _importance(self) -> dict[str, list[float]]:
         """Each unit's importance in the super-network's order, from the run's scores and rewiring."""
@@ -291,7 +291,7 @@ class Desk:
             "minimise": self.request.minimise,
             "strategy": self.request.strategy,
             "choices": problem.choices.count(),
-            "costs": {name: COSTS.build(name).unit for name in self.pricers},
+            "costs": {name: unit_of(name) for name in self.pricers},
             "workload": {"batch_size": workload.batch_size, "length": workload.length},
             "candidates": [self._row(candidate) for candidate in found],
             "winner": self._judged(found[0]),

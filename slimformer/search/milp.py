@@ -63,7 +63,8 @@ class Model:
         self._structure()
         for limit in limits:
             for price in prices[limit.cost]:
-                self._rows.append((self._weights(price), float("-inf"), limit.most - price.base))
+                row = {variable: weight / limit.most for variable, weight in self._weights(price).items()}
+                self._rows.append((row, float("-inf"), 1 - price.base / limit.most))
 
     def _add(self, variable: Variable) -> None:
         self._variables[variable] = len(self._variables)
