@@ -221,15 +221,14 @@ def inspect(
 
 
 def _limits(named: dict[str, str], at_most: list[str], minimise: str) -> list[Any]:
-    from slimformer.cost import COSTS
+    from slimformer.cost import unit_of
     from slimformer.quantity import parse_quantity
     from slimformer.search.base import Limit
 
     load_plugins()
     pairs = [*((cost, text) for cost, text in named.items() if text), *_pairs("--max", at_most, "flops=1G")]
-    for cost in (*(cost for cost, _ in pairs), *([minimise] if minimise else [])):
-        COSTS.get(cost)
-    return [Limit(cost, parse_quantity(text)) for cost, text in pairs]
+    units = {cost: unit_of(cost) for cost in (*(cost for cost, _ in pairs), *([minimise] if minimise else []))}
+    return [Limit(cost, parse_quantity(text, units[cost]), units[cost]) for cost, text in pairs]
 
 
 def _pairs(option: str, items: list[str], example: str) -> list[tuple[str, str]]:

@@ -52,6 +52,16 @@ class Pricer(Protocol):
 COSTS: Registry[Cost] = Registry("cost", "costs")
 
 
+def unit_of(name: str) -> str:
+    """The unit of a cost, by its name."""
+    return str(vars(COSTS.get(name))["unit"])
+
+
+def is_measured(name: str) -> bool:
+    """Whether a cost runs the model to find its prices; one that does not say is counted."""
+    return bool(vars(COSTS.get(name)).get("is_measured", False))
+
+
 def counted_costs() -> tuple[str, ...]:
-    """The names of the costs that a spec alone determines, without running the model; one that does not say is among them."""
-    return tuple(name for name, cls in COSTS if not vars(cls).get("is_measured", False))
+    """The names of the costs that a spec alone determines, without running the model."""
+    return tuple(name for name in COSTS.names() if not is_measured(name))

@@ -16,21 +16,32 @@ class QuantityError(SlimformerError):
     """Text that is not a positive quantity."""
 
 
-def parse_quantity(text: str) -> float:
+def parse_quantity(text: str, unit: str = "") -> float:
     """Read "1G", "66.9M", "20ms", "300MB", "1e9" as a plain number (counts as they are, times in seconds, sizes in bytes).
 
+    unit: what is measured: a text that begins with "seconds" or "bytes", anything else for a count; "" takes all of them.
     Law: `parse_quantity(format_quantity(x))` is within 0.5 % of `x` for every `x >= 1`.
+    Raises: QuantityError, also for "1G" seconds or "20ms" of FLOPs.
     """
     match = _PATTERN.match(text)
-    scales = _SCALES | _SECONDS | _BYTES
+    scales, write = _scales(unit)
     if match is None or match[2] not in scales:
-        raise QuantityError(
-            f"{text!r} is not a quantity: write a number with one of k, M, G, T (1G = 1e9) or s, ms, us, kB, MB, GB, MiB, GiB"
-        )
+        raise QuantityError(f"{text!r} is not a quantity{unit and f' in {unit}'}: write a number with one of {write}")
     value = float(match[1].replace("_", "")) * scales[match[2]]
     if value <= 0:
         raise QuantityError(f"{text!r} is not above zero: a limit must be a positive quantity, for example 1G")
     return value
+
+
+def _scales(unit: str) -> tuple[dict[str, float], str]:
+    """The suffixes that a unit allows, and how they are named in an error."""
+    if unit.startswith("seconds"):
+        return {"": 1.0} | _SECONDS, "s, ms, us"
+    if unit.startswith("bytes"):
+        return _SCALES | _BYTES, "kB, MB, GB, MiB, GiB"
+    if unit:
+        return _SCALES, "k, M, G, T (1G = 1e9)"
+    return _SCALES | _SECONDS | _BYTES, "k, M, G, T (1G = 1e9) or s, ms, us, kB, MB, GB, MiB, GiB"
 
 
 def format_quantity(value: float) -> str:

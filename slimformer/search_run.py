@@ -13,7 +13,7 @@ import torch
 
 from slimformer import finetune_one
 from slimformer.backbone import backbone_for
-from slimformer.cost import COSTS, Pricer, Workload
+from slimformer.cost import COSTS, Pricer, Workload, is_measured, unit_of
 from slimformer.data import to_device
 from slimformer.distill.forward import forward
 from slimformer.errors import InfeasibleError, SearchError, SpaceError
@@ -147,9 +147,9 @@ class Desk:
             first = error.errors()[0]
             key = ".".join(map(str, (name, *first["loc"])))
             raise SearchError(f"--set {key}={options.get(str(first['loc'][0]), '')}: {first['msg'].lower()}") from None
-        if not name_is_measured(cls):
+        if not is_measured(name):
             return cost
-        self.report.say(f"{name}: measured once for this machine and setting, then kept in {self.folder.measured}")
+        self.report.say(f"{name}: measured once for this machine and setting (a minute), then kept in {self.folder.measured}")
         return replace(cost, folder=str(self.folder.measured))
 
     def problem(self) -> Problem:
@@ -181,7 +181,7 @@ class Desk:
             names = ", ".join(row["name"] for row in results["rows"])
             raise SpaceError(f"--like: {name!r} is not a sub-network of {run or 'this run'}; there are: {names}")
         costs = row["costs"] if colon else price(SubnetSpec.from_json(row["spec"]))
-        return tuple(Limit(cost, value) for cost, value in costs.items() if cost in self.pricers)
+        return tuple(Limit(cost, value, unit_of(cost)) for cost, value in costs.items() if cost in self.pricers)
 
     def _importance(self) -> dict[str, list[float]]:
         """Each unit's importance in the super-network's order, from the run's scores and rewiring."""
@@ -291,7 +291,7 @@ class Desk:
             "minimise": self.request.minimise,
             "strategy": self.request.strategy,
             "choices": problem.choices.count(),
-            "costs": {name: COSTS.build(name).unit for name in self.pricers},
+            "costs": {name: unit_of(name) for name in self.pricers},
             "workload": {"batch_size": workload.batch_size, "length": workload.length},
             "candidates": [self._row(candidate) for candidate in found],
             "winner": self._judged(found[0]),
@@ -329,10 +329,6 @@ class Desk:
             "probe": {"before": self.rating(before), "after": self.rating(after)},
             "metrics": {"before": self.report_metrics(spec), "after": judged},
         }
-
-
-def name_is_measured(cls: type) -> bool:
-    return bool(vars(cls).get("is_measured", False))
 
 
 def measure(supernet: SuperNet, spec: SubnetSpec, data: TaskData, probe: Sequence[Any], batch_size: int) -> dict[str, float]:

@@ -1,5 +1,5 @@
-"""Counters as a plugin: parameters, FLOPs and MACs of any sub-network, from its spec."""
+"""Counters as a plugin: parameters, FLOPs, MACs, memory and latency of any sub-network, from its spec."""
 
-from slimformer_counters import flops, parameters
+from slimformer_counters import flops, latency, memory, parameters, weights
 
-__all__ = ["flops", "parameters"]
+__all__ = ["flops", "latency", "memory", "parameters", "weights"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from slimformer.cost import COSTS, Workload
 from slimformer.errors import TopologyError
 from slimformer.topology import Topology, UnitGroup
+from slimformer_counters.hollow import hollow, without_numbers
 from slimformer_counters.polynomial import Polynomial, Share, polynomial
 
 if TYPE_CHECKING:
@@ -62,17 +62,15 @@ def profile(model: nn.Module, backbone: Backbone, workload: Workload) -> dict[st
 
     Runs a copy of the model on fake CPU tensors: no number is computed, no weight is copied, the model is not touched.
     """
-    import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils.flop_counter import FlopCounterMode
 
-    with torch.no_grad(), torch.device("cpu"), FakeTensorMode(allow_non_fake_inputs=True):
-        hollow = _hollow(model)
-        inputs = backbone.example(hollow, workload.batch_size, workload.length)
+    with without_numbers():
+        copied = hollow(model)
+        inputs = backbone.example(copied, workload.batch_size, workload.length)
         counter = FlopCounterMode(display=False, custom_mapping=sdpa_mapping())
-        own = _attribute_(hollow, counter.get_total_flops)
+        own = _attribute_(copied, counter.get_total_flops)
         with counter:
-            hollow(**inputs)
+            copied(**inputs)
     return {name: flops for name, flops in own.items() if flops}
 
 
@@ -85,23 +83,6 @@ def sdpa_mapping() -> dict[Any, Callable[..., int]]:
         return sdpa_flop_count(query, key, value)
 
     return {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: flops}
-
-
-def _hollow(model: nn.Module) -> nn.Module:
-    """A copy of a model, in eval mode, whose parameters and buffers have shapes only; to be made in a `FakeTensorMode`.
-
-    Its experts multiply in one product of a fixed shape: a loop over those that tokens chose needs the tokens.
-    """
-    import torch
-
-    memo: dict[int, Any] = {id(b): torch.empty(b.shape, dtype=b.dtype) for b in model.buffers()}
-    for parameter in model.parameters():
-        empty = torch.empty(parameter.shape, dtype=parameter.dtype)
-        memo[id(parameter)] = torch.nn.Parameter(empty, requires_grad=False)
-    hollow: Any = copy.deepcopy(model, memo).eval()
-    if getattr(getattr(hollow, "config", None), "_experts_implementation", None):
-        hollow.set_experts_implementation("batched_mm")
-    return hollow
 
 
 def _attribute_(model: nn.Module, total: Callable[[], int]) -> dict[str, int]:

@@ -26,9 +26,14 @@ class Parameters:
     is_measured: ClassVar[bool] = False
 
     def price(self, supernet: SuperNet, backbone: Backbone, workload: Workload) -> Polynomial:
-        groups = supernet.topology.elastic_dims
-        shares = [
-            Share(name, parameter.numel(), tuple(groups.get(name, {}).values()))
-            for name, parameter in supernet.model.named_parameters()
-        ]
-        return polynomial(supernet.topology, shares)
+        return parameter_count(supernet, 1)
+
+
+def parameter_count(supernet: SuperNet, each: int) -> Polynomial:
+    """`each` times the number of a spec's parameters."""
+    groups = supernet.topology.elastic_dims
+    shares = [
+        Share(name, each * parameter.numel(), tuple(groups.get(name, {}).values()))
+        for name, parameter in supernet.model.named_parameters()
+    ]
+    return polynomial(supernet.topology, shares)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
+from random import Random
 from typing import TYPE_CHECKING
 
 from slimformer.search.choices import Choices
+from slimformer.search.moves import draw
 from slimformer.topology import SubnetSpec
 
 if TYPE_CHECKING:
     import numpy as np
 
     from slimformer.search.base import Candidate, Problem
+
+Price = Callable[[SubnetSpec], float]
 
 Place = tuple[str, int]
 """A stack's name and the index of a block in it."""
@@ -32,31 +36,68 @@ class Additive:
         return self.base + groups + sum(self.blocks[stack, block] for stack, kept in spec.blocks.items() for block in kept)
 
 
-def additive_price(choices: Choices, price: Callable[[SubnetSpec], float]) -> Additive:
-    """The additive function that equals a price wherever the price is additive, by finite differences from the whole model.
+def additive_price(choices: Choices, price: Price, at: Mapping[str, int]) -> Additive:
+    """The additive function that equals a price wherever the price is additive, by finite differences from one spec.
 
+    at: the size of every group there; all blocks remain.
     Law: it equals the price of every spec if the price is a sum over groups and blocks; parameters, FLOPs and a latency
-    table are (a counter's polynomial is linear in the units of each group); `additivity` says how far off another one is.
+    table are (a counter's polynomial is linear in the units of each group).
     """
     topology = choices.topology
-    units = {name: sizes[-1] for name, sizes in choices.sizes.items()}
-    whole = price(topology.spec(units, {}))
+    here = price(topology.spec(at, {}))
     steps = {
-        name: {size: price(topology.spec(units | {name: size}, {})) - whole for size in sizes}
+        name: {size: price(topology.spec({**at, name: size}, {})) - here for size in sizes}
         for name, sizes in choices.sizes.items()
     }
     blocks = {}
     for stack in topology.stacks:
         every = range(stack.num_blocks)
         for block in every:
-            rest = topology.spec(units, {stack.name: [b for b in every if b != block]}) if stack.num_blocks > 1 else None
-            blocks[stack.name, block] = whole - price(rest) if rest else 0.0
-    return Additive(whole - sum(blocks.values()), steps, blocks)
+            rest = topology.spec(at, {stack.name: [b for b in every if b != block]}) if stack.num_blocks > 1 else None
+            blocks[stack.name, block] = here - price(rest) if rest else 0.0
+    return Additive(here - sum(blocks.values()), steps, blocks)
 
 
-def additivity(price: Callable[[SubnetSpec], float], model: Additive, specs: Sequence[SubnetSpec]) -> float:
+def additivity(price: Price, model: Additive, specs: Sequence[SubnetSpec]) -> float:
     """The largest relative error of an additive function on some specs."""
     return max((abs(model(spec) - price(spec)) / abs(price(spec)) for spec in specs if price(spec)), default=0.0)
+
+
+PROBES = 40
+"""Random specs on which an additive function is compared with a price."""
+
+EXACT = 1e-9
+"""The relative error up to which a price counts as additive."""
+
+
+def lower_bounds(choices: Choices, price: Price) -> tuple[Additive, ...]:
+    """Additive functions whose maximum is a price, or nearly: one where the price is additive.
+
+    A price that is a maximum (peak memory: of what each block needs) is not additive, but a limit on it is a limit on each
+    additive function of the maximum. There is one for each group, found by finite differences from the spec that keeps this
+    group whole and all others smallest. What another group adds is counted as it is there or in the whole model, whichever
+    is less; what is above the price of some random spec even so is lowered.
+    """
+    largest = {name: sizes[-1] for name, sizes in choices.sizes.items()}
+    smallest = {name: sizes[0] for name, sizes in choices.sizes.items()}
+    random = Random(0)
+    specs = [draw(choices, random) for _ in range(PROBES)]
+    whole = additive_price(choices, price, largest)
+    if additivity(price, whole, specs) < EXACT:
+        return (whole,)
+    bounds = [_at_most(additive_price(choices, price, {**smallest, name: size}), whole, name) for name, size in largest.items()]
+    return tuple(replace(b, base=b.base - max(0.0, *(b(spec) - price(spec) for spec in specs))) for b in bounds)
+
+
+def _at_most(bound: Additive, whole: Additive, group: str) -> Additive:
+    """A bound whose every group but one adds at most what it adds in the whole model."""
+
+    def least(name: str) -> dict[int, float]:
+        beyond = whole.units[name]
+        first = beyond[min(beyond)]
+        return {size: min(step, beyond[size] - first) for size, step in bound.units[name].items()}
+
+    return replace(bound, units={name: steps if name == group else least(name) for name, steps in bound.units.items()})
 
 
 BASIS_PRIOR = 0.5

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from slimformer.errors import InfeasibleError
-from slimformer.quantity import format_quantity
+from slimformer.quantity import format_cost
 from slimformer.registry import Registry
 from slimformer.search.choices import Choices
 from slimformer.search.ledger import Alone, Ledger
@@ -24,13 +24,17 @@ MAX_RATINGS = 60
 
 @dataclass(frozen=True)
 class Limit:
-    """A ceiling on a cost: `costs[cost] <= most`."""
+    """A ceiling on a cost: `costs[cost] <= most`.
+
+    unit: of the cost, as `Cost.unit` says it, for messages ("" for a plain number).
+    """
 
     cost: str
     most: float
+    unit: str = ""
 
     def __str__(self) -> str:
-        return f"{self.cost} <= {format_quantity(self.most)}"
+        return f"{self.cost} <= {format_cost(self.most, self.unit)}"
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ class Problem:
     limits: what every candidate that is rated must meet.
     max_ratings: how many sub-networks are rated at most, the uniform ones included, which are all rated in any case.
     importance: the importance of each unit of a group, in the super-network's order; a hint about which sizes matter.
+    memo: what strategies worked out about the prices, by cost, and need not work out again at the next batch.
     """
 
     choices: Choices
@@ -113,6 +118,7 @@ class Problem:
     goal: Goal = field(default_factory=Best)
     max_ratings: int = MAX_RATINGS
     importance: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def topology(self) -> Topology:
@@ -206,6 +212,6 @@ def _nearest(problem: Problem, seen: Sequence[Candidate]) -> str:
     nearest = min(seen, key=lambda candidate: (candidate.excess(limits), tuple(candidate.costs.values())))
     points = problem.choices.space.points()
     name = next((point.name for point in points if point.spec == nearest.spec), "a per-layer one")
-    has = ", ".join(f"{limit.cost} {format_quantity(nearest.costs[limit.cost])}" for limit in limits)
+    has = ", ".join(f"{limit.cost} {format_cost(nearest.costs[limit.cost], limit.unit)}" for limit in limits)
     asked = " and ".join(str(limit) for limit in limits)
     return f"no sub-network has {asked}; the nearest, {name}, has {has}. Raise the limit or add smaller ratios to [space]"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from slimformer.search.additive import Additive, additive_price, fit_values
+from slimformer.search.additive import Additive, fit_values, lower_bounds
 from slimformer.search.base import STRATEGIES, Candidate, Limit, Problem
 from slimformer.search.choices import Choices
 from slimformer.search.moves import grow, randomness
@@ -42,13 +42,13 @@ class Solution:
 
 
 class Model:
-    """The integer program: maximise an additive value, `sum value[v] x[v]`, subject to additive prices.
+    """The integer program: maximise an additive value, `sum value[v] x[v]`, subject to limits on maxima of additive prices.
 
-    A group has one size if its block remains, none otherwise; a stack keeps a legal set of blocks; each limit is one row.
-    Solved by HiGHS (`scipy.optimize.milp`) to proven optimality.
+    A group has one size if its block remains, none otherwise; a stack keeps a legal set of blocks; a limit is one row for
+    each additive function of its price. Solved by HiGHS (`scipy.optimize.milp`) to proven optimality.
     """
 
-    def __init__(self, choices: Choices, limits: Sequence[Limit], prices: Mapping[str, Additive]) -> None:
+    def __init__(self, choices: Choices, limits: Sequence[Limit], prices: Mapping[str, Sequence[Additive]]) -> None:
         self._choices = choices
         self._variables: dict[Variable, int] = {}
         self._rows: list[tuple[dict[int, float], float, float]] = []
@@ -62,8 +62,9 @@ class Model:
                 self._add(("set", stack.name, place))
         self._structure()
         for limit in limits:
-            price = prices[limit.cost]
-            self._rows.append((self._weights(price), float("-inf"), limit.most - price.base))
+            for price in prices[limit.cost]:
+                row = {variable: weight / limit.most for variable, weight in self._weights(price).items()}
+                self._rows.append((row, float("-inf"), 1 - price.base / limit.most))
 
     def _add(self, variable: Variable) -> None:
         self._variables[variable] = len(self._variables)
@@ -153,9 +154,10 @@ def _silence() -> Iterator[None]:
 def solutions(problem: Problem, values: Additive, budget: float = 1.0) -> Iterator[Solution]:
     """The specs that meet `budget` times the limits, the best on the additive model first, one solve for each.
 
-    Where a cost is not additive a solution may be over a limit: that limit is tightened by the excess and solved again.
+    Where a cost is no maximum of additive ones a solution may be over a limit: that limit is tightened by the excess and
+    solved again.
     """
-    prices = {limit.cost: _additive(problem, limit.cost) for limit in problem.limits}
+    prices = {limit.cost: _bounds(problem, limit.cost) for limit in problem.limits}
     targets = {limit.cost: limit.most * budget for limit in problem.limits}
     given: list[SubnetSpec] = []
     tightenings = 0
@@ -176,8 +178,11 @@ def solutions(problem: Problem, values: Additive, budget: float = 1.0) -> Iterat
             targets = {cost: most / max(1.0, over[cost]) * (1 - 1e-6) for cost, most in targets.items()}
 
 
-def _additive(problem: Problem, cost: str) -> Additive:
-    return additive_price(problem.choices, lambda spec: problem.price(spec)[cost])
+def _bounds(problem: Problem, cost: str) -> tuple[Additive, ...]:
+    """The additive functions of a price, worked out once for a search."""
+    if cost not in problem.memo:
+        problem.memo[cost] = lower_bounds(problem.choices, lambda spec: problem.price(spec)[cost])
+    return problem.memo[cost]
 
 
 REPEATS = 6
