@@ -17,7 +17,9 @@ import torch
 from slimformer import checkpoint, train
 from slimformer.backbone import backbone_for
 from slimformer.cost import COSTS, Pricer, counted_costs
+from slimformer.data import Outputs, to_device
 from slimformer.distill import TERMS, Labels
+from slimformer.distill.forward import forward
 from slimformer.distill.step import ElasticStep
 from slimformer.errors import RunError
 from slimformer.evaluation import batches, evaluate, tokens_in
@@ -122,12 +124,14 @@ class Workshop:
 
     def _check(self, supernet: SuperNet) -> None:
         """Meet the errors that only the model and the data show, before anything is trained."""
+        train.check_trackers(self.recipe.machine)
+        check_lengths(supernet, self.data)
         space = self.space(supernet)
         for stage in self.recipe.stage:
             space.restrict(stage.axes)
             self.data.training(stage.examples)
+            try_terms(supernet, self.data, space.smallest().spec, stage)
         self.data.scoring_examples(self.recipe.importance.split)
-        check_lengths(supernet, self.data)
         prices(supernet, self.recipe, measured=None)
 
     def rewiring(self, base: SuperNet) -> Rewiring:
@@ -289,6 +293,19 @@ def stated_unit(cost: str) -> str:
 
 def count_of(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def try_terms(supernet: SuperNet, data: TaskData, spec: SubnetSpec, stage: StageTable) -> None:
+    """Compute a stage's loss terms once, on two examples: terms that do not fit the model's outputs raise their errors."""
+    batch = to_device(data.collate([data.train[i] for i in range(min(2, len(data.train)))]), next(supernet.parameters()).device)
+
+    def run(spec: SubnetSpec) -> Outputs:
+        with torch.no_grad():
+            return forward(supernet.frozen(spec), supernet.topology, spec, batch, hidden=True, labels=True)
+
+    student, teacher = run(spec), run(supernet.topology.full)
+    for term in stage.terms:
+        term(student, teacher, batch)
 
 
 def check_lengths(supernet: SuperNet, data: TaskData) -> None:

@@ -10,7 +10,7 @@ from slimformer.cost import COSTS, Workload
 from slimformer.distill.base import TERMS, Term
 from slimformer.importance.base import SCORERS, Scorer
 from slimformer.importance.first_order import FirstOrder
-from slimformer.options import Machine, Optimisation
+from slimformer.options import Machine, Name, Optimisation, Seed
 from slimformer.recipe_source import Location
 from slimformer.rewiring import PASSES, Pass, Sort
 from slimformer.sampling import SAMPLERS, Every, Sampler
@@ -35,7 +35,7 @@ class ModelTable(Table):
     fallback: another checkpoint, for when the first cannot be had. sha256: the hash that a file must have, by its name.
     """
 
-    checkpoint: str
+    checkpoint: Name
     fallback: str = ""
     sha256: dict[str, str] = Field(default_factory=dict)
     attention: Literal["sdpa", "eager"] = "sdpa"
@@ -101,7 +101,7 @@ class EvaluationTable(Table):
 
     batch_size: Annotated[int, Field(ge=1)] = 64
     snapshots: tuple[str, ...] = ("base", "rewired")
-    costs: tuple[str, ...] = ("params", "flops", "macs")
+    costs: Annotated[tuple[str, ...], Field(min_length=1)] = ("params", "flops", "macs")
     workload: Workload = Workload()
 
 
@@ -132,7 +132,7 @@ class Recipe(Table):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
-    seed: Annotated[int, Field(ge=0)] = 42
+    seed: Seed = 42
     plugins: tuple[str, ...] = ()
     model: ModelTable
     task: Annotated[Task, TASKS]

@@ -62,8 +62,12 @@ def augment(job: Job, to: Path, progress: Progress) -> dict[str, int]:
     if to.exists():
         raise DataError(f"{to} exists: remove it, or give another file with --to")
     begun = to.with_name(f".{to.name}.begun")
-    done = _resume(begun, job.settings)
+    done = _done(begun, job.settings)
     lm, vectors = MaskedLM.load(job.masked_lm), WordVectors.read(job.vectors) if job.vectors else None
+    if not done:
+        with writing(begun):
+            begun.parent.mkdir(parents=True, exist_ok=True)
+            write_text(begun, json.dumps(job.settings) + "\n")
     progress.begin("augment", min(len(job.learnt), len(done) * CHUNK), len(job.learnt))
     try:
         for start in range(len(done) * CHUNK, len(job.learnt), CHUNK):
@@ -86,15 +90,10 @@ ORIGINS = ("masked_lm", "vectors", "none")
 """Where a word's candidates can come from."""
 
 
-def _resume(begun: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _done(begun: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The chunks that are done already; the file's first line says by which settings they were made."""
     lines = read_lines(begun)
-    if not lines:
-        begun.unlink(missing_ok=True)
-        with writing(begun):
-            begun.parent.mkdir(parents=True, exist_ok=True)
-            append_line(begun, settings)
-    elif lines[0] != settings:
+    if lines and lines[0] != settings:
         changed = ", ".join(name for name, value in settings.items() if lines[0].get(name) != value)
         raise DataError(f"{begun} was begun with other settings ({changed}): remove it, or give another file with --to")
     return lines[1:]

@@ -57,7 +57,8 @@ def augment(
 
     quiet_libraries()
     rows = task.training_rows()
-    source = masked_lm or checkpoint.resolve(parsed.model.checkpoint, parsed.model.fallback, parsed.model.sha256)
+    own = (parsed.model.checkpoint, parsed.model.fallback, parsed.model.sha256)
+    source = checkpoint.resolve(masked_lm) if masked_lm else checkpoint.resolve(*own)
     how = Augmentation(repeats or task.repeats(), probability, candidates, beside_original, seed)
     job = Job(rows, held_out_and_learnt(len(rows), limits_of(task))[1], source, vectors, how, batch_size)
     found = augment_rows(job, to, ConsoleReport(quiet=quiet))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from slimformer.data import Batch, Outputs
 from slimformer.distill.base import TERMS, Padding, mean_square
+from slimformer.options import Weight
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class EmbeddingMSE:
     """Mean square error between the embeddings, summed over block stacks (DynaBERT, arXiv 2004.04037, equation 3)."""
 
-    weight: float = 1.0
+    weight: Weight = 1.0
     padding: Padding = "exclude"
     needs_hidden: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from slimformer.data import Batch, HiddenStates, Outputs
 from slimformer.distill.base import TERMS, Padding, mean_square
+from slimformer.options import Weight
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +27,7 @@ class HiddenMSE:
     With the keep-last rule "output" and with the released code's rule "input" give the same teacher states.
     """
 
-    weight: float = 1.0
+    weight: Weight = 1.0
     layer_map: LayerMap = "output"
     padding: Padding = "exclude"
     needs_hidden: ClassVar[bool] = True

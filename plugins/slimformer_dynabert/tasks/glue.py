@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slimformer.errors import DataError
+from slimformer.options import Count, Positive, Seed
 from slimformer.task import TASKS, TaskData
 from slimformer_dynabert.tasks.readers import FORMATS, Table, column, find_shards, first_line, read
 from slimformer_dynabert.tasks.text import Goal, Rows, build, class_numbers, limits_of, load_classifier, real_numbers
@@ -109,11 +110,11 @@ class Glue:
 
     subset: str = "mrpc"
     path: str = ""
-    max_length: int = 128
-    max_train: int = 0
-    max_eval: int = 0
-    calibration_size: int = 512
-    seed: int = 0
+    max_length: Positive = 128
+    max_train: Count = 0
+    max_eval: Count = 0
+    calibration_size: Count = 512
+    seed: Seed = 0
     baselines: bool = False
     pad_to_max_length: bool = False
     augmented: str = ""

@@ -119,6 +119,8 @@ def load_with_head(auto: str, checkpoint: str, attention: str, config: Mapping[s
             **config,
         )
     except Exception as error:  # safetensors, pickle, json and the hub each have their own
+        if "attn_implementation" in str(error):
+            raise CheckpointError(f'{checkpoint!r} has no {attention} attention: write model.attention = "eager"') from error
         raise CheckpointError(
             f"cannot load a model from {checkpoint!r}: {first_line(error)}; give a folder with config.json and "
             "model.safetensors, or a hub name while the hub can be reached"

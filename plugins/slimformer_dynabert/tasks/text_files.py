@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimformer.errors import DataError
+from slimformer.options import Count, Name, Positive, Seed
 from slimformer.task import TASKS, TaskData
 from slimformer_dynabert.tasks.readers import column, data_files, read
 from slimformer_dynabert.tasks.text import (
@@ -47,18 +48,18 @@ class TextFiles:
     augmented: a file made by `slimformer augment`, for stages with examples = "augmented".
     """
 
-    train: str
+    train: Name
     validation: str = ""
-    text: str = "text"
+    text: Name = "text"
     text_pair: str = ""
-    label: str = "label"
+    label: Name = "label"
     regression: bool = False
     metric: str = ""
-    max_length: int = 128
-    max_train: int = 0
-    max_eval: int = 0
-    calibration_size: int = 512
-    seed: int = 0
+    max_length: Positive = 128
+    max_train: Count = 0
+    max_eval: Count = 0
+    calibration_size: Count = 512
+    seed: Seed = 0
     baselines: bool = False
     pad_to_max_length: bool = False
     augmented: str = ""
