@@ -118,7 +118,8 @@ class BlockStack:
     """A list of transformer blocks of which some may be dropped.
 
     path: the `nn.ModuleList` (or `nn.Sequential`) that holds the blocks.
-    embeddings: the module whose output enters the first block.
+    embeddings: the module whose output enters the first block; "" where it is no module's: what the first remaining block
+        is given is taken then.
     config_field: the stock configuration's name for the number of blocks.
     config_lists: fields of the configuration with one entry per block, which lose the dropped blocks' entries.
     index_attribute: what modules inside a block call the block's index, where they keep it.
@@ -128,7 +129,7 @@ class BlockStack:
     axis: str
     path: str
     num_blocks: int
-    embeddings: str
+    embeddings: str = ""
     config_field: str = "num_hidden_layers"
     config_lists: tuple[str, ...] = ()
     index_attribute: str = "layer_idx"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -62,8 +63,15 @@ def _recorder(network: nn.Module, topology: Topology) -> Iterator[dict[str, list
         def keep(module: nn.Module, args: Any, output: Any, name: str = stack.name) -> None:
             record[name].append(output if isinstance(output, torch.Tensor) else output[0])
 
-        blocks = network.get_submodule(stack.path).children()
-        handles += [part.register_forward_hook(keep) for part in (network.get_submodule(stack.embeddings), *blocks)]
+        def keep_given(module: nn.Module, args: Any, kwargs: Any, name: str = stack.name) -> None:
+            record[name].append(next(itertools.chain(args, kwargs.values())))
+
+        blocks = list(network.get_submodule(stack.path).children())
+        if stack.embeddings:
+            handles.append(network.get_submodule(stack.embeddings).register_forward_hook(keep))
+        else:
+            handles.append(blocks[0].register_forward_pre_hook(keep_given, with_kwargs=True))
+        handles += [part.register_forward_hook(keep) for part in blocks]
     try:
         yield record
     finally:
