@@ -44,11 +44,16 @@ def backbone_for(model: nn.Module) -> Backbone:
 
     Raises: TopologyError naming the families there are.
     """
-    for _, cls in BACKBONES:
-        backbone: Backbone = cls()
-        if backbone.describes(model):
-            return backbone
-    raise TopologyError(
-        f"no backbone describes {type(model).__name__}; there are: {', '.join(BACKBONES.names())}. "
-        "Write a plugin with a class that has `describes`, `topology` and `example` (docs/write_a_plugin.md)"
-    )
+    found = backbones_for(model)
+    if not found:
+        raise TopologyError(
+            f"no backbone describes {type(model).__name__}; there are: {', '.join(BACKBONES.names())}. "
+            "Propose one with 'slimformer inspect MODEL --write FILE.py', or write a plugin (docs/write_a_backbone.md)"
+        )
+    return found[0]
+
+
+def backbones_for(model: nn.Module) -> tuple[Backbone, ...]:
+    """The registered backbones that describe a model, in the order of their names."""
+    every: list[Backbone] = [cls() for _, cls in BACKBONES]
+    return tuple(backbone for backbone in every if backbone.describes(model))

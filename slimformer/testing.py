@@ -244,14 +244,21 @@ def random_batch(backbone: Backbone, model: Any, generator: Generator) -> Batch:
     """The backbone's example with random contents; where it has an attention mask, the last example is padded."""
     batch = dict(backbone.example(model, 3, LENGTH))
     for name, tensor in batch.items():
-        if name == "input_ids":
-            batch[name] = torch.randint(model.config.vocab_size, tensor.shape, generator=generator)
+        if name.endswith("ids"):
+            batch[name] = torch.randint(_vocabulary(model), tensor.shape, generator=generator)
         elif name == "attention_mask":
             batch[name] = tensor.clone()
             batch[name][-1, LENGTH // 2 :] = 0
         elif tensor.is_floating_point():
             batch[name] = torch.randn(tensor.shape, generator=generator).to(tensor.dtype)
     return batch
+
+
+def _vocabulary(model: Any) -> int:
+    """How many token ids a model knows; one without a configuration, at least as many as its smallest table has rows."""
+    config: Any = getattr(model, "config", None)
+    tables = [module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)]
+    return int(config.vocab_size if hasattr(config, "vocab_size") else min(tables))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from slimformer.describe import is_linear, type_of
 from slimformer.proposal.propose import Pattern, Proposal, Stack, common_parent, config_field
 from slimformer.proposal.units import Tie
 
+WIDTH = 120
 LONGEST = ("max_position_embeddings", "n_positions", "max_seq_len")
 
 
@@ -31,7 +32,7 @@ def plugin_source(model: nn.Module, batch: Batch, proposal: Proposal, name: str)
     body: list[str] = []
     for stack in proposal.stacks:
         body += _stack_lines(model, stack, functions)
-    kept = [_block_stack(model, stack) for stack in proposal.stacks if stack.is_depth]
+    kept = [_block_stack(stack) for stack in proposal.stacks if stack.is_depth]
     kind = type_of(model)
     test = f'type_of(model) == "{kind}"' if kind else f'type(model).__name__ == "{type(model).__name__}"'
     axes = ", ".join(proposal.topology.axes)
@@ -52,7 +53,7 @@ def plugin_source(model: nn.Module, batch: Batch, proposal: Proposal, name: str)
         "    def topology(self, model: Any) -> Topology:",
         "        groups = []",
         *body,
-        f"        return Topology(tuple(groups), {_tuple(kept)})",
+        *_call("        return Topology(", ["tuple(groups)", _tuple(kept)]),
         "",
         "    def example(self, model: Any, batch_size: int, length: int) -> Any:",
         *_example(model, batch),
@@ -123,13 +124,13 @@ def _function(model: nn.Module, block: nn.Module, pattern: Pattern) -> list[str]
         if keys
     ]
     field = config_field(model, pattern)
-    last = f', config_field="{field}"' if field else ""
+    last = [f'config_field="{field}"'] if field else []
     return [
         f"    number = {_number(model, block, pattern)}",
         "    slices = (",
         *(f"        {part}," for part in parts),
         "    )",
-        f'    return UnitGroup(name, "width.{pattern.kind}", number, slices, {_tuple(kept)}{last})',
+        *_call("    return UnitGroup(", ["name", f'"width.{pattern.kind}"', "number", "slices", _tuple(kept), *last]),
     ]
 
 
@@ -157,7 +158,11 @@ def _number(model: nn.Module, block: nn.Module, pattern: Pattern) -> str:
     for depth in range(len(words), -1, -1):
         module = ".".join(words[:depth])
         for key in _head_counts(vars(block.get_submodule(module)), number):
-            return f'model.get_submodule(f"{{block}}{module}").{key}' if module else f'model.get_submodule(block.rstrip(".")).{key}'
+            return (
+                f'model.get_submodule(f"{{block}}{module}").{key}'
+                if module
+                else f'model.get_submodule(block.rstrip(".")).{key}'
+            )
     config: Any = getattr(model, "config", None)
     fields = config.to_dict() if hasattr(config, "to_dict") else {}
     return next((f"model.config.{key}" for key in _head_counts(fields, number)), str(number))
@@ -170,11 +175,10 @@ def _head_counts(values: Mapping[str, Any], number: int) -> list[str]:
     return sorted(named, key=lambda key: not ("key_value" in key or "kv" in key))
 
 
-def _block_stack(model: nn.Module, stack: Stack) -> str:
+def _block_stack(stack: Stack) -> str:
     spec = stack.block_stack
     path = _variable(spec.name)
     options = [
-        *([f"embeddings={_path(model, spec.embeddings)}"] if spec.embeddings else []),
         *([f'config_field="{spec.config_field}"'] if spec.config_field != "num_hidden_layers" else []),
         *([f"config_lists={spec.config_lists!r}".replace("'", '"')] if spec.config_lists else []),
         *([f'index_attribute="{spec.index_attribute}"'] if spec.index_attribute != "layer_idx" else []),
@@ -224,6 +228,13 @@ def _camel(name: str) -> str:
 
 def _quoted(names: Sequence[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
+
+
+def _call(head: str, arguments: Sequence[str]) -> list[str]:
+    """The lines of a call: one where it is short, or one for each argument."""
+    line = f"{head}{', '.join(arguments)})"
+    indent = " " * (len(head) - len(head.lstrip()))
+    return [line] if len(line) <= WIDTH else [head, *(f"{indent}    {argument}," for argument in arguments), f"{indent})"]
 
 
 def _tuple(items: Sequence[str]) -> str:

@@ -97,7 +97,9 @@ def _sample(tracer: Tracer, source: Source) -> list[Mapping[str, Tensor]]:
 
 def _candidate(tracer: Tracer, reader: str, seen: Mapping[Source, Sequence[Tensor]]) -> Candidate:
     columns = tracer.columns[reader]
-    partly = {source: [c for c in sets if c.any()] for source, sets in seen.items() if any(c.any() and not c.all() for c in sets)}
+    partly = {
+        source: [c for c in sets if c.any()] for source, sets in seen.items() if any(c.any() and not c.all() for c in sets)
+    }
     matrices = [source for source in partly if source.is_matrix]
     if not matrices:
         mixing = [source.name for source, sets in seen.items() if source.is_matrix and source.dim == 0 and any(map(_any, sets))]
