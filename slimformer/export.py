@@ -16,7 +16,7 @@ from slimformer.data import Batch
 from slimformer.distill.forward import logits_of
 from slimformer.errors import ExportError
 from slimformer.rundir import write_whole, writing
-from slimformer.supernet import SuperNet, renumber
+from slimformer.supernet import SuperNet, part_of_config, renumber
 from slimformer.topology import SubnetSpec
 
 CODE_FILE = "modeling_slimformer"
@@ -90,17 +90,17 @@ def _configure_(model: Any, supernet: SuperNet, spec: SubnetSpec) -> bool:
         group = supernet.topology.by_name[name]
         for field, per_unit in group.config:
             sizes.setdefault(field, set()).add(units * per_unit)
-    before = {field: getattr(model.config, field) for field in sizes}
+    before = {field: getattr(*part_of_config(model.config, field)) for field in sizes}
     for field, values in sizes.items():
         if len(values) == 1:
-            setattr(model.config, field, next(iter(values)))
+            setattr(*part_of_config(model.config, field), next(iter(values)))
     try:
         is_stock = _shapes(model) == _shapes(_rebuild(model))
     except ValueError:  # a configuration may forbid sizes, as hidden states that are no multiple of the heads
         is_stock = False
     if not is_stock:
         for field, value in before.items():
-            setattr(model.config, field, value)
+            setattr(*part_of_config(model.config, field), value)
     return is_stock
 
 
@@ -129,8 +129,9 @@ def _describe_(model: Any, supernet: SuperNet, spec: SubnetSpec) -> None:
                     parameters[f"{name}.{key}"] = list(tensor.shape)
     for group in spec.units:
         for attribute in supernet.topology.by_name[group].attributes:
-            name = renumber(attribute.module, supernet.topology, spec)
-            attributes.setdefault(name, {})[attribute.name] = attribute.per_unit * spec.units[group]
+            if not supernet.topology.is_dropped(attribute.module, spec):
+                name = renumber(attribute.module, supernet.topology, spec)
+                attributes.setdefault(name, {})[attribute.name] = attribute.per_unit * spec.units[group]
     shared = list(_shared(model, supernet, spec))
     model.config.slimformer = {"linear": linear, "parameters": parameters, "attributes": attributes, "shared": shared}
     model.config.auto_map = {auto: f"{CODE_FILE}.Slim{type(model).__name__}" for auto in auto_classes(model)}
@@ -174,8 +175,9 @@ def _code(base: type) -> str:
     """The code that an exported folder carries: `narrow_` and a subclass of the stock class."""
     return (
         f'"""A sub-network cut out by slimformer: transformers\' {base.__name__} with narrower layers."""\n\n'
-        f"import torch\nfrom torch import nn\nfrom transformers import {base.__name__}\n\n\n"
+        f"import copy\n\nimport torch\nfrom torch import nn\nfrom transformers import {base.__name__}\n\n\n"
         f"{inspect.getsource(narrow.narrow_)}\n\n"
+        f"{inspect.getsource(narrow.set_)}\n\n"
         f"{inspect.getsource(narrow.Pick)}\n\n"
         f"{inspect.getsource(narrow.pick_)}\n\n"
         f"class Slim{base.__name__}({base.__name__}):\n"

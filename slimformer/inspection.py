@@ -226,7 +226,7 @@ def _axes(topology: Topology, model: nn.Module, pricers: dict[str, Any]) -> list
         covered |= {name for name in sizes for stack in stacks if name.startswith(f"{stack.path}.")}
         units = sorted({group.num_units for group in groups} | {stack.num_blocks for stack in stacks})
         share = sum(sizes[name] for name in covered if name in sizes) / total
-        least = topology.spec({group.name: 1 for group in groups}, {stack.name: (0,) for stack in stacks})
+        least = topology.spec({group.name: group.least for group in groups}, {stack.name: (0,) for stack in stacks})
         elastic = {cost: 1 - price(least) / price(topology.full) for cost, price in pricers.items()}
         rows.append({
             "axis": axis, "groups": len(groups) + len(stacks), "units": ", ".join(map(str, units)), "share": share,
@@ -271,7 +271,7 @@ def inspection_lines(found: dict[str, Any]) -> Iterable[Any]:
         shares = (row["share"], *(row["elastic"][cost] for cost in costs))
         axes.add_row(row["axis"], str(row["groups"]), row["units"], *(f"{100 * share:.1f} %" for share in shares))
     yield axes
-    yield "elastic: what falls away with one unit in each group and one block in each stack"
+    yield "elastic: what falls away with the fewest units in each group and one block in each stack"
     groups = Table(title="unit groups")
     for column in ("group", "axis", "units", "parameter[begin:end:entries of a unit]"):
         groups.add_column(column, justify="right" if column == "units" else "left")

@@ -1,5 +1,7 @@
 """Narrows a stock transformers model to the shapes of a sub-network. Exported models carry a copy of this code."""
 
+import copy
+
 import torch
 from torch import nn
 
@@ -23,7 +25,15 @@ def narrow_(model: nn.Module, table: dict) -> None:
         pick_(model.get_submodule(name), argument, dim, places)
     for name, values in table["attributes"].items():
         for attribute, value in values.items():
-            setattr(model.get_submodule(name), attribute, value)
+            set_(model.get_submodule(name), attribute, value)
+
+
+def set_(module: nn.Module, name: str, value: object) -> None:
+    """Set a module's attribute, or with a dotted name an attribute of one, of which the module then has its own copy."""
+    owner, _, leaf = name.rpartition(".")
+    if owner:
+        setattr(module, owner, copy.copy(getattr(module, owner)))
+    setattr(getattr(module, owner) if owner else module, leaf, value)
 
 
 class Pick:

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from slimformer.backbone import Backbone
@@ -263,13 +264,19 @@ def _vocabulary(model: Any) -> int:
 
 @contextmanager
 def masked(model: nn.Module, topology: Topology, spec: SubnetSpec) -> Iterator[None]:
-    """Meanwhile nothing reads the units outside a spec in a full-size model, whose weights are zero there, and, by hooks, its
-    dropped blocks do nothing.
+    """Meanwhile nothing reads the units outside a spec in a full-size model, whose weights are zero there, no router chooses
+    them, and, by hooks, its dropped blocks do nothing.
     """
     with ExitStack() as hooks:
+        rows: dict[int, int] = {}
         for name, units in spec.units.items():
-            for part in (part for part in topology.by_name[name].slices if part.reads):
-                hooks.enter_context(_zeroed(model.get_parameter(part.parameter), part, units * part.unit_size))
+            for part in topology.by_name[name].slices:
+                weight = model.get_parameter(part.parameter)
+                if part.role == "choose":
+                    rows[id(weight)] = units * part.unit_size
+                elif part.reads:
+                    hooks.enter_context(_zeroed(weight, part, units * part.unit_size))
+        hooks.enter_context(_Chosen(rows))
         for stack in topology.stacks:
             for block in set(range(stack.num_blocks)) - set(spec.blocks[stack.name]):
                 skipped = model.get_submodule(f"{stack.path}.{block}")
@@ -304,6 +311,20 @@ def _zeroed(weight: Tensor, part: Slice, size: int) -> Iterator[None]:
         yield
     finally:
         tail.copy_(before)
+
+
+class _Chosen(TorchFunctionMode):
+    """Meanwhile linear layers with one of the given weights, by its id, give minus infinity behind their first outputs."""
+
+    def __init__(self, rows: Mapping[int, int]) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is nn.functional.linear and id(args[1]) in self.rows:
+            result[..., self.rows[id(args[1])] :] = -torch.inf
+        return result
 
 
 def _pass_by(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Any:

@@ -31,10 +31,7 @@ class BertFamily:
         groups = []
         for block in range(config.num_hidden_layers):
             groups += [_heads(f"{path}.{block}", block, config), _neurons(f"{path}.{block}", block, config)]
-        embeddings = f"{prefix}embeddings"
-        if hasattr(model.get_submodule(prefix.rstrip(".")), "embeddings_project"):
-            embeddings = f"{prefix}embeddings_project"
-        stack = BlockStack("encoder", "depth", path, config.num_hidden_layers, embeddings)
+        stack = BlockStack("encoder", "depth", path, config.num_hidden_layers)
         return Topology(tuple(groups), (stack,))
 
     def example(self, model: Any, batch_size: int, length: int) -> Batch:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -52,7 +52,7 @@ def detach(outputs: Outputs) -> Outputs:
 
 @contextmanager
 def _recorder(network: nn.Module, topology: Topology) -> Iterator[dict[str, list[Tensor]]]:
-    """Collect, by stack, the embeddings and then every block's output, by forward hooks on the modules named there.
+    """Collect, by stack, the embeddings (what enters its first block) and then every block's output, by hooks on the blocks.
 
     transformers' own `output_hidden_states` goes by class and loses blocks of other classes, hence hooks.
     """
@@ -63,15 +63,12 @@ def _recorder(network: nn.Module, topology: Topology) -> Iterator[dict[str, list
         def keep(module: nn.Module, args: Any, output: Any, name: str = stack.name) -> None:
             record[name].append(output if isinstance(output, torch.Tensor) else output[0])
 
-        def keep_given(module: nn.Module, args: Any, kwargs: Any, name: str = stack.name) -> None:
-            record[name].append(next(itertools.chain(args, kwargs.values())))
+        def enter(module: nn.Module, args: Any, kwargs: Any, name: str = stack.name) -> None:
+            record[name].append(next(chain(args, kwargs.values())))
 
         blocks = list(network.get_submodule(stack.path).children())
-        if stack.embeddings:
-            handles.append(network.get_submodule(stack.embeddings).register_forward_hook(keep))
-        else:
-            handles.append(blocks[0].register_forward_pre_hook(keep_given, with_kwargs=True))
-        handles += [part.register_forward_hook(keep) for part in blocks]
+        handles.append(blocks[0].register_forward_pre_hook(enter, with_kwargs=True))
+        handles += [block.register_forward_hook(keep) for block in blocks]
     try:
         yield record
     finally:

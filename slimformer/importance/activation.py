@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from slimformer.data import Batch, to_device
+from slimformer.errors import TopologyError
 from slimformer.importance.base import SCORERS, Scores, readers, strength
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class ActivationNorm:
     def __call__(self, supernet: SuperNet, batches: Iterable[Batch]) -> Scores:
         import torch
 
+        _check_readers(supernet)
         network = supernet.frozen(supernet.topology.full)
         device = next(network.parameters()).device
         mask: list[Tensor] = []
@@ -55,6 +57,17 @@ class ActivationNorm:
             weight = strength(network.get_parameter(part.parameter), part.dim) if self.weighted else 1.0
             units.append((sums[part.module] * weight).unflatten(0, (-1, part.unit_size)).sum(1))
         return sum(units[1:], start=units[0]).sqrt().cpu()
+
+
+def _check_readers(supernet: SuperNet) -> None:
+    """Raises: TopologyError where a group's units are the input of no module: experts, and the neurons inside them."""
+    for group in supernet.topology.groups:
+        for part in (part for part in group.slices if part.carries):
+            if part.role == "hold" or supernet.model.get_parameter(part.parameter).dim() > 2:
+                raise TopologyError(
+                    f"activation_norm cannot see the units of {group.name!r}, which lie inside stacked experts: "
+                    "use first_order or magnitude"
+                )
 
 
 def _adder(total: Tensor, mask: list[Tensor]) -> Callable[..., Any]:

@@ -162,7 +162,7 @@ def _stack(model: nn.Module, path: str, blocks: Sequence[nn.Module]) -> BlockSta
     lists = tuple(name for name, value in fields.items() if isinstance(value, list) and len(value) == len(blocks))
     indices = [{k for part in block.modules() for k, v in vars(part).items() if v is n} for n, block in enumerate(blocks)]
     index = sorted(name for name in set.intersection(*indices) if not name.startswith("_"))[:1]
-    options = {"config_field": field[0]} if field else {}
+    options = {"config_field": field[0] if field else ""}
     options |= {"index_attribute": index[0]} if index else {}
     return BlockStack("", "depth", path, len(blocks), config_lists=lists, **options)
 
