@@ -244,6 +244,23 @@ def inspect(
     _show(found, as_json, lambda: inspection.inspection_lines(found))
 
 
+@app.command("new-backbone")
+def new_backbone(
+    name: Annotated[str, typer.Argument(help="What the backbone is to be called, for example gpt_neox.")],
+    to: Annotated[Path | None, typer.Option("--to", help="The folder to write. By default slimformer-NAME.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a package with a backbone and its test, to start from: it installs, and its test passes."""
+    from slimformer import new_backbone as template
+
+    load_plugins()
+    folder = to or Path(f"slimformer-{name.replace('_', '-')}")
+    written = template.new_backbone(name, folder)
+    found = {"folder": str(folder), "files": [str(path) for path in written]}
+    install = f"pip install -e '{folder}[test]' && pytest {folder}"
+    _show(found, as_json, lambda: [*found["files"], f"install it and run its test: {install}"])
+
+
 def _open(run_folder: Path | None) -> tuple[RunFolder, Recipe]:
     from slimformer.rundir import RunFolder, last_run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from slimformer.data import Batch
@@ -59,9 +60,9 @@ def entries(model: nn.Module, parameter: str, dim: int, number: int, parts: int 
 
 
 def counts(model: nn.Module, module: str, number: int, *names: str) -> tuple[Attribute, ...]:
-    """Numbers that a module keeps and that are a multiple of its `number` units."""
+    """Numbers that a module keeps, or its configuration ("config.num_attention_heads"), and that are multiples of `number`."""
     owner = model.get_submodule(module)
-    return tuple(Attribute(module, name, getattr(owner, name) // number) for name in names)
+    return tuple(Attribute(module, name, attrgetter(name)(owner) // number) for name in names)
 
 
 def is_linear(module: nn.Module) -> bool:

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, Literal
 
 import torch
@@ -162,9 +163,10 @@ def _stack(model: nn.Module, path: str, blocks: Sequence[nn.Module]) -> BlockSta
     lists = tuple(name for name, value in fields.items() if isinstance(value, list) and len(value) == len(blocks))
     indices = [{k for part in block.modules() for k, v in vars(part).items() if v is n} for n, block in enumerate(blocks)]
     index = sorted(name for name in set.intersection(*indices) if not name.startswith("_"))[:1]
-    options = {"config_field": field[0] if field else ""}
-    options |= {"index_attribute": index[0]} if index else {}
-    return BlockStack("", "depth", path, len(blocks), config_lists=lists, **options)
+    return BlockStack(
+        "", "depth", path, len(blocks), config_field=next(iter(field), ""), config_lists=lists,
+        index_attribute=next(iter(index), "layer_idx"),
+    )  # fmt: skip
 
 
 def _config(model: nn.Module) -> dict[str, Any]:
@@ -278,7 +280,7 @@ def _with_head_counts(recording: Recording, pattern: Pattern, tolerance: float) 
     """The pattern with every other count of heads that may follow it, for code that this forward pass did not take."""
     for module, key in _places(recording.block, pattern.candidate):
         known = pattern.counts.get(module, ())
-        if "heads" in key and key not in known:
+        if "heads" in key and "." not in key and key not in known:
             fuller = replace(pattern, counts={**pattern.counts, module: (*known, key)})
             try:
                 _check_pattern(recording, fuller, tolerance)
@@ -322,6 +324,9 @@ def _places(block: nn.Module, candidate: Candidate) -> list[tuple[str, str]]:
         for key, value in vars(module).items():
             if type(value) is int and value > 0 and value % candidate.number == 0 and key not in own:
                 places.append((name, key))
+        fields = _config(module)
+        heads = [key for key, value in fields.items() if "heads" in key and type(value) is int and value]
+        places += [(name, f"config.{key}") for key in heads if fields[key] % candidate.number == 0]
     return places
 
 
@@ -363,7 +368,7 @@ def group_of(block: nn.Module, pattern: Pattern, prefix: str, name: str, config_
         dim = 1 if isinstance(block.get_submodule(reader), nn.Linear) else 0
         slices.append(Slice(f"{prefix}{reader}.weight", dim, size, 0, "reads"))
     attributes = tuple(
-        Attribute(f"{prefix}{module}".rstrip("."), key, getattr(block.get_submodule(module), key) // candidate.number)
+        Attribute(f"{prefix}{module}".rstrip("."), key, attrgetter(key)(block.get_submodule(module)) // candidate.number)
         for module, keys in pattern.counts.items()
         for key in keys
     )
