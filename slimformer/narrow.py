@@ -9,9 +9,12 @@ from torch import nn
 def narrow_(model: nn.Module, table: dict) -> None:
     """Give a freshly built stock model the layers of a sub-network, before its weights are loaded.
 
-    table: "linear": module -> [out_features, in_features]; "parameters": parameter -> shape; "attributes": module -> {name:
+    table: "modules": module -> another of the model's, of which it is a copy; "linear": module -> [out_features, in_features]; "parameters": parameter -> shape; "attributes": module -> {name:
         value}; "shared": [module, argument, dimension, places] of inputs of which a module picks some entries.
     """
+    for name, like in table.get("modules", {}).items():
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, copy.deepcopy(model.get_submodule(like)))
     for name, (rows, columns) in table["linear"].items():
         old = model.get_submodule(name)
         new = nn.Linear(columns, rows, bias=old.bias is not None, device=old.weight.device, dtype=old.weight.dtype)

@@ -289,6 +289,9 @@ def _renumber_blocks_(module: nn.Module, config: Any, stack: BlockStack, kept: S
         for owner, field in (part_of_config(config, field) for field in stack.config_lists):
             if getattr(owner, field, None):
                 setattr(owner, field, [getattr(owner, field)[block] for block in kept])
+        for owner, field in (part_of_config(config, field) for field in stack.config_indices):
+            listed = getattr(owner, field, None) or ()
+            setattr(owner, field, [new for new, block in enumerate(kept) if block in listed])
     for new, block in enumerate(module.get_submodule(stack.path).children()):
         for part in block.modules():
             if stack.index_attribute in vars(part):

@@ -227,11 +227,11 @@ LAWS: tuple[Callable[[Case], None], ...] = (
 
 
 def uniform_specs(topology: Topology) -> list[SubnetSpec]:
-    """All widths at one ratio and all depths at one ratio, each combination; then each axis alone at each ratio."""
+    """All widths at one ratio and all depths at one ratio, each combination; then each axis alone at its smallest ratio."""
     space = _space(topology, WIDTHS, DEPTHS)
     deep = {stack.axis for stack in topology.stacks}
     together = [{a: d if a in deep else w for a in topology.axes} for d in DEPTHS for w in WIDTHS]
-    alone = [{axis.name: ratio} for axis in space.axes for ratio in axis.ratios]
+    alone = [{axis.name: axis.ratios[-1]} for axis in space.axes]
     return list(dict.fromkeys(space.spec(choice) for choice in together + alone))
 
 
@@ -257,9 +257,9 @@ def random_batch(backbone: Backbone, model: Any, generator: Generator) -> Batch:
 
 def _vocabulary(model: Any) -> int:
     """How many token ids a model knows; one without a configuration, at least as many as its smallest table has rows."""
-    config: Any = getattr(model, "config", None)
-    tables = [module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)]
-    return int(config.vocab_size if hasattr(config, "vocab_size") else min(tables))
+    if hasattr(model, "config"):
+        return int(model.config.get_text_config().vocab_size)
+    return min(module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding))
 
 
 @contextmanager
@@ -321,9 +321,12 @@ class _Chosen(TorchFunctionMode):
         self.rows = rows
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func is nn.functional.linear and id(args[1]) in self.rows:
-            result[..., self.rows[id(args[1])] :] = -torch.inf
+        given = kwargs or {}
+        result = func(*args, **given)
+        if func is nn.functional.linear:
+            rows = self.rows.get(id(args[1] if len(args) > 1 else given["weight"]))
+            if rows is not None:
+                result[..., rows:] = -torch.inf
         return result
 
 

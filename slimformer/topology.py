@@ -139,6 +139,7 @@ class BlockStack:
     path: the `nn.ModuleList` (or `nn.Sequential`) that holds the blocks.
     config_field: the stock configuration's name for the number of blocks, or "" where it has none.
     config_lists: fields of the configuration with one entry per block, which lose the dropped blocks' entries.
+    config_indices: fields of the configuration that list some of the blocks by their indices, which are counted anew.
     index_attribute: what modules inside a block call the block's index, where they keep it.
     inherited: members of the first block (modules, attributes) that whichever block comes first has, for example the table
         of T5's attention bias: they are never dropped.
@@ -151,6 +152,7 @@ class BlockStack:
     _: KW_ONLY
     config_field: str = "num_hidden_layers"
     config_lists: tuple[str, ...] = ()
+    config_indices: tuple[str, ...] = ()
     index_attribute: str = "layer_idx"
     inherited: tuple[str, ...] = ()
 

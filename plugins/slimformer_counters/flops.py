@@ -88,14 +88,20 @@ def sdpa_mapping() -> dict[Any, Callable[..., int]]:
 
 
 def _hollow(model: nn.Module) -> nn.Module:
-    """A copy of a model, in eval mode, whose parameters and buffers have shapes only; to be made in a `FakeTensorMode`."""
+    """A copy of a model, in eval mode, whose parameters and buffers have shapes only; to be made in a `FakeTensorMode`.
+
+    Its experts multiply in one product of a fixed shape: a loop over those that tokens chose needs the tokens.
+    """
     import torch
 
     memo: dict[int, Any] = {id(b): torch.empty(b.shape, dtype=b.dtype) for b in model.buffers()}
     for parameter in model.parameters():
         empty = torch.empty(parameter.shape, dtype=parameter.dtype)
         memo[id(parameter)] = torch.nn.Parameter(empty, requires_grad=False)
-    return copy.deepcopy(model, memo).eval()
+    hollow: Any = copy.deepcopy(model, memo).eval()
+    if getattr(getattr(hollow, "config", None), "_experts_implementation", None):
+        hollow.set_experts_implementation("batched_mm")
+    return hollow
 
 
 def _attribute_(model: nn.Module, total: Callable[[], int]) -> dict[str, int]:

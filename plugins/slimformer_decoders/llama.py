@@ -30,7 +30,10 @@ class LlamaFamily:
     def topology(self, model: Any) -> Topology:
         prefix, blocks = prefix_of(model), model.config.num_hidden_layers
         path = f"{prefix}layers"
-        groups = [group for block in range(blocks) for group in _groups(model, f"{path}.{block}", block)]
+        groups = []
+        for block in range(blocks):
+            groups.append(heads(model, f"{path}.{block}", block))
+            groups.append(neurons(model, f"{path}.{block}.mlp", f"decoder.{block}.ffn"))
         stack = BlockStack("decoder", "depth", path, blocks, config_lists=("layer_types",))
         return Topology(tuple(groups), (stack,))
 
@@ -38,19 +41,22 @@ class LlamaFamily:
         return text_example(batch_size, length, model.config.max_position_embeddings)
 
 
-def _groups(model: Any, block: str, index: int) -> tuple[UnitGroup, UnitGroup]:
-    config, attention, mlp = model.config, f"{block}.self_attn", f"{block}.mlp"
+def heads(model: Any, block: str, index: int) -> UnitGroup:
+    """The key-value heads of one block, each with the query heads that read it."""
+    config, attention = model.config, f"{block}.self_attn"
     size, number = model.get_submodule(attention).head_dim, config.num_key_value_heads
     queries = config.num_attention_heads // number
-    heads = (
+    slices = (
         *outputs(model, f"{attention}.q_proj", queries * size),
         *outputs(model, f"{attention}.k_proj", size),
         *outputs(model, f"{attention}.v_proj", size),
         *inputs(model, f"{attention}.o_proj", queries * size),
     )
-    neurons = (*outputs(model, f"{mlp}.gate_proj"), *outputs(model, f"{mlp}.up_proj"), *inputs(model, f"{mlp}.down_proj"))
     fields = (("num_key_value_heads", 1), ("num_attention_heads", queries))
-    return (
-        UnitGroup(f"decoder.{index}.heads", "width.heads", number, heads, more_config=fields),
-        UnitGroup(f"decoder.{index}.ffn", "width.ffn", config.intermediate_size, neurons, config_field="intermediate_size"),
-    )
+    return UnitGroup(f"decoder.{index}.heads", "width.heads", number, slices, more_config=fields)
+
+
+def neurons(model: Any, mlp: str, name: str, axis: str = "width.ffn", field: str = "intermediate_size") -> UnitGroup:
+    """The neurons of one gated feed-forward network."""
+    slices = (*outputs(model, f"{mlp}.gate_proj"), *outputs(model, f"{mlp}.up_proj"), *inputs(model, f"{mlp}.down_proj"))
+    return UnitGroup(name, axis, model.get_submodule(f"{mlp}.down_proj").in_features, slices, config_field=field)

@@ -66,10 +66,10 @@ def test_checking_leaves_the_model_as_it_was(tiny) -> None:
 
 def test_uniform_specs_hold_all_widths_by_all_depths_and_each_axis_alone(supernet) -> None:
     specs = testing.uniform_specs(supernet.topology)
-    halves = [spec for spec in specs if spec.units.get("encoder.0.heads") == 2]
+    quarters = [spec for spec in specs if spec.units.get("encoder.0.heads") == 1]
     assert specs[0] == supernet.topology.full
-    assert len(specs) == 6 + 2 + 2
-    assert {(s.units["encoder.0.ffn"], len(s.blocks["encoder"])) for s in halves} == {(32, 4), (32, 2), (64, 4)}
+    assert len(specs) == 6 + 2
+    assert {(s.units["encoder.0.ffn"], len(s.blocks["encoder"])) for s in quarters} == {(16, 4), (16, 2), (64, 4)}
 
 
 def test_random_specs_are_valid_and_follow_the_generator(supernet) -> None:
