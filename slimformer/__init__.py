@@ -14,7 +14,7 @@ _HOME = {
     "Slice": "topology", "Attribute": "topology", "SharedInput": "topology",
     "linear": "topology", "inputs": "describe", "outputs": "describe", "prefix_of": "describe", "text_example": "describe",
     "image_example": "describe", "type_of": "describe", "writes": "describe", "reads": "describe", "entries": "describe",
-    "counts": "describe", "in_features": "describe",
+    "counts": "describe", "adds": "describe", "norms": "describe", "in_features": "describe",
     "propose": "proposal", "plugin_source": "proposal",
     "Space": "space", "Axis": "space", "Point": "space",
     "Rewiring": "rewiring",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from slimformer.data import Batch
@@ -39,11 +40,17 @@ class Backbone(Protocol):
 BACKBONES: Registry[Backbone] = Registry("backbone", "backbones")
 
 
-def backbone_for(model: nn.Module) -> Backbone:
-    """The registered backbone that describes a model.
+def backbone_for(model: nn.Module, preferred: Sequence[Backbone] = ()) -> Backbone:
+    """The backbone that describes a model: the first of the preferred ones, or a registered one if none is preferred.
 
     Raises: TopologyError naming the families there are.
     """
+    if preferred:
+        chosen = [backbone for backbone in preferred if backbone.describes(model)]
+        if not chosen:
+            names = ", ".join(BACKBONES.name_of(backbone) for backbone in preferred)
+            raise TopologyError(f"model.backbones: {names} does not describe {type(model).__name__}: leave it out")
+        return chosen[0]
     found = backbones_for(model)
     if not found:
         raise TopologyError(

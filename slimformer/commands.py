@@ -105,7 +105,7 @@ def plan(recipe: Recipe, folder: RunFolder) -> dict[str, Any]:
     with checkpoints.from_recipe(recipe.model.checkpoint):
         data = recipe.task.load(source)
         model = recipe.task.load_model(source, recipe.model.attention)
-    supernet = SuperNet(model, backbone_for(model).topology(model))
+    supernet = SuperNet(model, backbone_for(model, recipe.model.backbones).topology(model))
     space = recipe.space.on(supernet.topology)
     pricers = prices(supernet, recipe)
     per_epoch = math.ceil(len(data.train) / (recipe.machine.batch_size * recipe.machine.gradient_accumulation))

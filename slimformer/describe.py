@@ -13,6 +13,9 @@ from slimformer.topology import Attribute, Slice
 if TYPE_CHECKING:
     from torch import nn
 
+LEAST_STREAM = 8
+"""The narrowest residual stream: a norm's output over one entry says nothing, over two only which is larger."""
+
 
 def outputs(model: nn.Module, module: str, unit_size: int = 1, starts: Iterable[int] = (0,)) -> tuple[Slice, ...]:
     """What units write in a linear layer: the rows of an `nn.Linear`, the columns of GPT-2's `Conv1D`, and the bias if any.
@@ -51,6 +54,19 @@ def in_features(model: nn.Module, module: str) -> int:
     """How many inputs a linear layer has."""
     layer: Any = model.get_submodule(module)
     return int(layer.weight.shape[0 if _is_transposed(layer) else 1])
+
+
+def adds(model: nn.Module, module: str) -> tuple[Slice, ...]:
+    """What a module adds to the residual stream, an entry for each unit: a linear layer's outputs or a table's columns."""
+    layer: Any = model.get_submodule(module)
+    dim = 0 if is_linear(layer) and not _is_transposed(layer) else 1
+    has_bias = getattr(layer, "bias", None) is not None
+    return (Slice(f"{module}.weight", dim, 1, 0, "adds"), *([Slice(f"{module}.bias", 0, 1, 0, "adds")] if has_bias else []))
+
+
+def norms(model: nn.Module, module: str) -> tuple[Slice, ...]:
+    """The parameters of a norm over the residual stream, an entry for each unit."""
+    return tuple(Slice(f"{module}.{name}", 0, 1, 0, "norm") for name, _ in model.get_submodule(module).named_parameters())
 
 
 def entries(model: nn.Module, parameter: str, dim: int, number: int, parts: int = 1) -> tuple[Slice, ...]:

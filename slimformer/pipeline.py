@@ -95,7 +95,7 @@ class Workshop:
         """A super-network from a checkpoint, on this process's device."""
         torch.manual_seed(self.recipe.seed)
         model = self.recipe.task.load_model(source, self.recipe.model.attention)
-        return SuperNet(model, backbone_for(model).topology(model)).to(self.processes.device)
+        return SuperNet(model, backbone_for(model, self.recipe.model.backbones).topology(model)).to(self.processes.device)
 
     def reload(self, snapshot: str) -> SuperNet:
         """The model of a point of the run, as this run saved it."""
@@ -264,7 +264,7 @@ class Workshop:
 
 def prices(supernet: SuperNet, recipe: Recipe, more: Sequence[str] = ()) -> dict[str, Pricer]:
     """The cost functions that a recipe asks for, and some more by name, ready for one super-network."""
-    backbone, workload = backbone_for(supernet.model), recipe.evaluation.workload
+    backbone, workload = backbone_for(supernet.model, recipe.model.backbones), recipe.evaluation.workload
     names = dict.fromkeys((*recipe.evaluation.costs, *more))
     return {name: COSTS.build(name).price(supernet, backbone, workload) for name in names}
 
@@ -279,7 +279,7 @@ def load_supernet(folder: RunFolder, recipe: Recipe) -> SuperNet:
     with reading(folder.supernet):
         model = load_exported(folder.supernet)
     model.set_attn_implementation(recipe.model.attention)  # type: ignore[operator]
-    return SuperNet(model.eval(), backbone_for(model).topology(model)).to(Processes().device)
+    return SuperNet(model.eval(), backbone_for(model, recipe.model.backbones).topology(model)).to(Processes().device)
 
 
 class _Recorder:
