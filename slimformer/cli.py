@@ -209,15 +209,47 @@ def list_components(
 def inspect(
     checkpoint: Annotated[str, typer.Argument(help="A hub name, a folder, or package:DISTRIBUTION/FOLDER.")],
     length: Annotated[int, typer.Option(help="Tokens in an example, for FLOPs.")] = 128,
+    check: Annotated[bool, typer.Option("--check", help="Load the weights and check the eight laws on them.")] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Propose a topology even if a backbone describes the model.")] = False,
+    write: Annotated[Path | None, typer.Option("--write", help="A plugin file to write with the proposed topology.")] = None,
+    plugin: Annotated[list[Path], typer.Option("--plugin", help="A plugin file to load first. Repeatable.")] = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    """Show a model's topology: its axes, unit groups and block stacks, and what the extremes cost. Loads no weights."""
-    load_plugins()
-    from slimformer import commands
+    """Show a model's topology: its axes, unit groups and block stacks, what is elastic, and what the extremes cost.
 
+    Loads no weights. For a model that no backbone describes it proposes a topology found by tracing the model (with random
+    weights), proves it by the laws, and names what stays whole and why: [bold]slimformer inspect MODEL --write mine.py[/]
+    """
+    load_plugins()
+    from slimformer import inspection
+    from slimformer.console import ConsoleReport
+    from slimformer.plugins import load_file
+
+    for file in plugin:
+        load_file(file)
+    if write is not None and write.suffix != ".py":
+        raise SlimformerError(f"--write {write}: write the name of a Python file, for example --write my_backbone.py")
     _quiet_libraries()
-    found = commands.inspect_checkpoint(checkpoint, length)
-    _show(found, as_json, lambda: _inspection(found))
+    request = inspection.Request(checkpoint, length, check, trace, write)
+    found = inspection.inspect_checkpoint(request, ConsoleReport().say)
+    _show(found, as_json, lambda: inspection.inspection_lines(found))
+
+
+@app.command("new-backbone")
+def new_backbone(
+    name: Annotated[str, typer.Argument(help="What the backbone is to be called, for example gpt_neox.")],
+    to: Annotated[Path | None, typer.Option("--to", help="The folder to write. By default slimformer-NAME.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a package with a backbone and its test, to start from: it installs, and its test passes."""
+    from slimformer import new_backbone as template
+
+    load_plugins()
+    folder = to or Path(f"slimformer-{name.replace('_', '-')}")
+    written = template.new_backbone(name, folder)
+    found = {"folder": str(folder), "files": [str(path) for path in written]}
+    install = f"pip install -e '{folder}[test]' && pytest {folder}"
+    _show(found, as_json, lambda: [*found["files"], f"install it and run its test: {install}"])
 
 
 def _limits(named: dict[str, str], at_most: list[str], minimise: str) -> list[Any]:
@@ -278,24 +310,6 @@ def _registry_lines(name: str, registry: Any) -> str:
         options = ", ".join(field.name for field in dataclasses.fields(cls))
         lines.append(f"  [cyan]{component}[/]  {registry.summary(component)}" + (f"  [dim]({options})[/]" if options else ""))
     return "\n".join(lines)
-
-
-def _inspection(found: dict[str, Any]) -> list[Any]:
-    from rich.table import Table
-
-    from slimformer.quantity import format_quantity
-
-    groups = Table(title=f"{found['class']} (backbone {found['backbone']})")
-    for column in ("axis", "groups", "units in each", "share of parameters"):
-        groups.add_column(column, justify="left" if column == "axis" else "right")
-    for row in found["axes"]:
-        groups.add_row(row["axis"], str(row["groups"]), row["units"], f"{100 * row['share']:.1f} %")
-    costs = Table(title=f"costs at batch 1, length {found['length']}")
-    for column in ("sub-network", *found["units"]):
-        costs.add_column(column, justify="left" if column == "sub-network" else "right")
-    for row in found["extremes"]:
-        costs.add_row(row["name"], *(format_quantity(value) for value in row["costs"].values()))
-    return [groups, costs, "; ".join(f"{name}: {unit}" for name, unit in found["units"].items())]
 
 
 @cache

@@ -207,6 +207,7 @@ def _code(base: type) -> str:
         f'"""A sub-network cut out by slimformer: transformers\' {base.__name__} with narrower layers."""\n\n'
         f"import copy\n\nimport torch\nfrom torch import nn\nfrom transformers import {base.__name__}\n\n\n"
         f"{inspect.getsource(narrow.narrow_)}\n\n"
+        f"{inspect.getsource(narrow.follow_shapes_)}\n\n"
         f"{inspect.getsource(narrow.set_)}\n\n"
         f"{inspect.getsource(narrow.Pick)}\n\n"
         f"{inspect.getsource(narrow.pick_)}\n\n"

@@ -24,11 +24,22 @@ def narrow_(model: nn.Module, table: dict) -> None:
         parent, _, leaf = name.rpartition(".")
         empty = model.get_parameter(name).new_empty(shape)
         setattr(model.get_submodule(parent), leaf, nn.Parameter(empty))
+        follow_shapes_(model.get_submodule(parent))
     for name, argument, dim, places in table.get("shared", []):
         pick_(model.get_submodule(name), argument, dim, places)
     for name, values in table["attributes"].items():
         for attribute, value in values.items():
             set_(model.get_submodule(name), attribute, value)
+
+
+def follow_shapes_(module: nn.Module) -> None:
+    """Let a layer's attributes say the shape that its weight has."""
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = module.weight.shape
+    elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and module.weight is not None:
+        module.normalized_shape = tuple(module.weight.shape)
 
 
 def set_(module: nn.Module, name: str, value: object) -> None:

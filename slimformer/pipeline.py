@@ -98,7 +98,7 @@ class Workshop:
         """A super-network from a checkpoint, on this process's device."""
         torch.manual_seed(self.recipe.seed)
         model = self.recipe.task.load_model(source, self.recipe.model.attention)
-        return SuperNet(model, backbone_for(model).topology(model)).to(self.processes.device)
+        return SuperNet(model, backbone_for(model, self.recipe.model.backbones).topology(model)).to(self.processes.device)
 
     def reload(self, snapshot: str) -> SuperNet:
         """The model of a point of the run, as this run saved it."""
@@ -275,7 +275,7 @@ def prices(supernet: SuperNet, recipe: Recipe, measured: Path | None) -> dict[st
 
     measured: the folder in which measured costs keep what they find; None leaves these costs out.
     """
-    backbone, workload = backbone_for(supernet.model), recipe.evaluation.workload
+    backbone, workload = backbone_for(supernet.model, recipe.model.backbones), recipe.evaluation.workload
     counted = counted_costs()
     options = {name: {} if name in counted else {"folder": str(measured)} for name in recipe.evaluation.costs}
     return {
@@ -330,7 +330,7 @@ def load_supernet(folder: RunFolder, recipe: Recipe) -> SuperNet:
     with reading(folder.supernet):
         model = load_exported(folder.supernet)
     model.set_attn_implementation(recipe.model.attention)  # type: ignore[operator]
-    return SuperNet(model.eval(), backbone_for(model).topology(model)).to(Processes().device)
+    return SuperNet(model.eval(), backbone_for(model, recipe.model.backbones).topology(model)).to(Processes().device)
 
 
 class _Recorder:

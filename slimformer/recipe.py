@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from slimformer.backbone import BACKBONES, Backbone
 from slimformer.cost import COSTS, Workload
 from slimformer.distill.base import TERMS, Term
 from slimformer.importance.base import SCORERS, Scorer
@@ -33,12 +34,15 @@ class ModelTable(Table):
 
     checkpoint: a hub name, a folder, or "package:DISTRIBUTION/FOLDER", files that an installed package carries.
     fallback: another checkpoint, for when the first cannot be had. sha256: the hash that a file must have, by its name.
+    backbones: who may describe the model, by default every backbone there is; with options, for example
+        `[{ name = "bert", hidden = true }]`, which adds the axis "hidden".
     """
 
     checkpoint: Name
     fallback: str = ""
     sha256: dict[str, str] = Field(default_factory=dict)
     attention: Literal["sdpa", "eager"] = "sdpa"
+    backbones: tuple[Annotated[Backbone, BACKBONES], ...] = ()
 
 
 class SpaceTable(Table):

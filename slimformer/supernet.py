@@ -196,8 +196,7 @@ class SuperNet(nn.Module):
                 places = self.model.get_submodule(shared.module).get_buffer(shared.buffer)
                 setattr(owner, shared.buffer, places[:units])
         for part in module.modules():
-            if isinstance(part, nn.Linear):
-                part.out_features, part.in_features = part.weight.shape
+            narrow.follow_shapes_(part)
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,7 @@ from torch.utils._pytree import tree_leaves
 from slimformer.backbone import Backbone
 from slimformer.cost import COSTS, Workload, counted_costs
 from slimformer.data import Batch
+from slimformer.narrow import follow_shapes_
 from slimformer.plugins import load_plugins
 from slimformer.rewiring import Shuffle
 from slimformer.space import Axis, Space, count
@@ -146,7 +147,10 @@ def check_rewiring(case: Case) -> None:
 
 
 def check_masking(case: Case) -> None:
-    """Law 3: a live sub-network equals its extraction, and the full model with the other units masked, blocks skipped."""
+    """Law 3: a live sub-network equals its extraction, and the full model with the other units masked, blocks skipped.
+
+    A norm over the residual stream takes its statistics over the units that remain, as in a model that was made so narrow.
+    """
     for spec in case.specs:
         with _law("3 (slicing is extracting is masking)", spec):
             live = case.live(spec)
@@ -245,14 +249,21 @@ def random_batch(backbone: Backbone, model: Any, generator: Generator) -> Batch:
     """The backbone's example with random contents; where it has an attention mask, the last example is padded."""
     batch = dict(backbone.example(model, 3, LENGTH))
     for name, tensor in batch.items():
-        if name.endswith("input_ids"):
-            batch[name] = torch.randint(model.config.get_text_config().vocab_size, tensor.shape, generator=generator)
+        if name.endswith("ids"):
+            batch[name] = torch.randint(_vocabulary(model), tensor.shape, generator=generator)
         elif name == "attention_mask":
             batch[name] = tensor.clone()
             batch[name][-1, LENGTH // 2 :] = 0
         elif tensor.is_floating_point():
             batch[name] = torch.randn(tensor.shape, generator=generator).to(tensor.dtype)
     return batch
+
+
+def _vocabulary(model: Any) -> int:
+    """How many token ids a model knows; one without a configuration, at least as many as its smallest table has rows."""
+    if hasattr(model, "config"):
+        return int(model.config.get_text_config().vocab_size)
+    return min(module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding))
 
 
 @contextmanager
@@ -269,6 +280,9 @@ def masked(model: nn.Module, topology: Topology, spec: SubnetSpec) -> Iterator[N
                     rows[id(weight)] = units * part.unit_size
                 elif part.reads:
                     hooks.enter_context(_zeroed(weight, part, units * part.unit_size))
+            for module in {part.module for part in topology.by_name[name].slices if part.role == "norm"}:
+                norm = model.get_submodule(module)
+                hooks.callback(norm.register_forward_hook(_narrow_norm(norm, units)).remove)
         hooks.enter_context(_Chosen(rows))
         for stack in topology.stacks:
             for block in set(range(stack.num_blocks)) - set(spec.blocks[stack.name]):
@@ -304,6 +318,19 @@ def _zeroed(weight: Tensor, part: Slice, size: int) -> Iterator[None]:
         yield
     finally:
         tail.copy_(before)
+
+
+def _narrow_norm(norm: nn.Module, units: int) -> Callable[..., Tensor]:
+    """A hook that lets a norm see its input's first `units` entries alone, as in a model made so narrow; the others are zero."""
+    small = copy.deepcopy(norm)
+    for parameter in small.parameters():
+        parameter.data = parameter.data[:units]
+    follow_shapes_(small)
+
+    def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return nn.functional.pad(small(args[0][..., :units]), (0, output.shape[-1] - units))
+
+    return hook
 
 
 class _Chosen(TorchFunctionMode):

@@ -25,13 +25,15 @@ class Slice:
         of its output's, "neither" for a table. "" goes by the layout of `nn.Linear`: columns read, rows write.
         Experts have two more: they "choose" in the router's rows, whose outputs compete for each token (the place of a unit
         that is gone is one at minus infinity), and "hold" in the stacked matrices with which each makes its own output.
+        The units of the residual stream have two more: a module "adds" them to the stream (its outputs, or a table's entries),
+        and a "norm" takes its statistics over them.
     """
 
     parameter: str
     dim: int
     unit_size: int = 1
     start: int = 0
-    role: Literal["", "reads", "writes", "neither", "choose", "hold"] = ""
+    role: Literal["", "reads", "writes", "neither", "choose", "hold", "adds", "norm"] = ""
 
     @property
     def reads(self) -> bool:

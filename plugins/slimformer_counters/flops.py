@@ -126,7 +126,8 @@ def _scale(model: nn.Module, topology: Topology, name: str) -> Scale:
     module = model.get_submodule(name)
     prefix = f"{name}." if name else ""
     children = [f"{prefix}{child}.weight" for child, _ in module.named_children()]
-    weights = [prefix + key for key, p in module.named_parameters(recurse=False) if p.dim() > 1]
+    first = {id(parameter): key for key, parameter in reversed(list(model.named_parameters(remove_duplicate=False)))}
+    weights = [first[id(p)] for _, p in module.named_parameters(recurse=False) if p.dim() > 1]
     scales = _written(topology, children) or {_sliced(topology, weight) for weight in weights}
     if len(scales) > 1:
         found = " or ".join(sorted(" x ".join(group.name for group in scale) or "nothing" for scale in scales))

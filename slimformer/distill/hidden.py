@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from slimformer.data import Batch, HiddenStates, Outputs
-from slimformer.distill.base import TERMS, Padding, mean_square
+from slimformer.distill.base import TERMS, Padding, Width, mean_square
 from slimformer.options import Weight
 
 if TYPE_CHECKING:
@@ -30,13 +30,14 @@ class HiddenMSE:
     weight: Weight = 1.0
     layer_map: LayerMap = "output"
     padding: Padding = "exclude"
+    width: Width = "same"
     needs_hidden: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = True
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         losses = [
-            mean_square(state, teacher.hidden[stack].states[target], batch, self.padding)
+            mean_square(state, teacher.hidden[stack].states[target], batch, self.padding, self.width)
             for stack, states in student.hidden.items()
             for state, target in zip(states.states, targets(states, teacher.hidden[stack], self.layer_map), strict=True)
         ]

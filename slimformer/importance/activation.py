@@ -78,6 +78,6 @@ def _adder(total: Tensor, mask: list[Tensor]) -> Callable[..., Any]:
         for index, example in enumerate(values):  # an example at a time: the squares stay small
             squares = example.float().square()
             is_masked = bool(mask) and values.shape[:2] == mask[0].shape
-            total.add_(mask[0][index] @ squares if is_masked else squares.flatten(0, -2).sum(0))
+            total.add_(mask[0][index] @ squares if is_masked else squares.reshape(-1, len(total)).sum(0))
 
     return hook

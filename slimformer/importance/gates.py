@@ -35,7 +35,7 @@ class UnitGate(torch.autograd.Function):
         (values,), (gradient,) = ctx.saved_tensors, gradients
         columns = torch.zeros(values.shape[-1], device=values.device, dtype=ctx.dtype)
         for one, other in zip(values, gradient, strict=True):  # an example at a time: the product stays small
-            columns += (one * other).flatten(0, -2).sum(0)
+            columns += (one * other).reshape(-1, len(columns)).sum(0)
         return gradient, columns.unflatten(0, (ctx.units, -1)).sum(1)
 
 
