@@ -452,7 +452,7 @@ def test_a_run_that_failed_at_its_data_goes_on_when_the_recipe_is_mended(place, 
 
 def test_inspect_shows_axes_and_the_cost_of_the_extremes(checkpoint, place):
     found = json.loads(slimformer("inspect", checkpoint, "--length", 16, "--json", cwd=place).stdout)
-    assert [row["axis"] for row in found["axes"]] == ["width.heads", "width.ffn", "depth"]
+    assert [row["axis"] for row in found["axes"]] == ["width.heads", "width.ffn", "depth", "all"]
     assert found["extremes"][0]["costs"]["params"] > found["extremes"][1]["costs"]["params"]
 
 
