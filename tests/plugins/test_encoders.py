@@ -63,12 +63,22 @@ def test_a_rewired_mpnet_that_is_saved_and_loaded_is_the_same_super_network(rewi
             assert torch.equal(again.subnet(one)(**batch).logits, supernet.subnet(one)(**batch).logits)
 
 
+def test_an_extracted_mpnet_does_not_follow_a_later_rewiring(rewired_mpnet) -> None:
+    supernet, batch, _ = rewired_mpnet
+    spec = testing.random_specs(supernet.topology, 1, torch.Generator().manual_seed(0))[0]
+    network = supernet.extract(spec)
+    with torch.no_grad():
+        before = network(**batch).logits
+        Shuffle(1)(supernet.topology, {}).apply_(supernet)
+        assert torch.equal(network(**batch).logits, before)
+
+
 @pytest.mark.parametrize("is_full", [True, False])
-def test_a_rewired_mpnet_is_exported_with_the_places_of_its_heads(rewired_mpnet, tmp_path, is_full: bool) -> None:
+def test_a_rewired_mpnet_is_exported_as_stock_with_all_heads_else_with_their_places(rewired_mpnet, tmp_path, is_full) -> None:
     supernet, batch, _ = rewired_mpnet
     some = testing.random_specs(supernet.topology, 1, torch.Generator().manual_seed(0))[0]
     spec = supernet.topology.full if is_full else some
-    assert not export(supernet, spec, None, batch, tmp_path / "out")
+    assert export(supernet, spec, None, batch, tmp_path / "out") is is_full
     with torch.no_grad():
         torch.testing.assert_close(load(tmp_path / "out")(**batch).logits, supernet.subnet(spec)(**batch).logits)
 
