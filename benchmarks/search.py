@@ -33,6 +33,7 @@ def main() -> None:
     options.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options.add_argument("--specs", type=int, default=0, help="random specs of each part; 0: 1,000 counts, 30 latencies")
     options.add_argument("--seconds", type=float, default=45.0, help="for measuring the latency table")
+    options.add_argument("--batch-sizes", nargs="+", type=int, default=(1, 8), help="of the latencies")
     arguments = options.parse_args()
     torch.set_num_threads(arguments.threads)
     tables: list[Table] = []
@@ -108,7 +109,7 @@ def latency(arguments: argparse.Namespace) -> tuple[Table, list[Bar]]:
     backbone, choices, rows, bars = backbone_for(net.model), Choices(grid(net)), [], []
     random, threads = Random(0), arguments.threads
     specs = [draw(choices, random) for _ in range(arguments.specs or 30)]
-    for batch_size in (1, 8):
+    for batch_size in arguments.batch_sizes:
         workload = Workload(batch_size, shape.length)
         cost = COSTS.build({"name": "latency", "clock": arguments.clock, "threads": threads, "seconds": arguments.seconds})
         began = (time.perf_counter(), time.process_time())
