@@ -105,7 +105,7 @@ class Model:
         chosen = ones | kept
         self._rows.append((dict.fromkeys(chosen, -1.0) | dict.fromkeys(dropped, 1.0), 1.0 - len(chosen), float("inf")))
 
-    def solve(self, values: Additive, seconds: float = 10.0) -> Solution | None:
+    def solve(self, values: Additive, seconds: float = 60.0) -> Solution | None:
         """The spec of the highest value, or None where none meets the limits."""
         import numpy as np
         from scipy.optimize import Bounds, LinearConstraint, milp
