@@ -299,7 +299,7 @@ def _registry_lines(name: str, registry: Any) -> str:
 def _inspection(found: dict[str, Any]) -> list[Any]:
     from rich.table import Table
 
-    from slimformer.quantity import format_quantity
+    from slimformer.quantity import format_cost
 
     groups = Table(title=f"{found['class']} (backbone {found['backbone']})")
     for column in ("axis", "groups", "units in each", "share of parameters"):
@@ -310,7 +310,7 @@ def _inspection(found: dict[str, Any]) -> list[Any]:
     for column in ("sub-network", *found["units"]):
         costs.add_column(column, justify="left" if column == "sub-network" else "right")
     for row in found["extremes"]:
-        costs.add_row(row["name"], *(format_quantity(value) for value in row["costs"].values()))
+        costs.add_row(row["name"], *(format_cost(value, found["units"][name]) for name, value in row["costs"].items()))
     return [groups, costs, "; ".join(f"{name}: {unit}" for name, unit in found["units"].items())]
 
 

@@ -110,7 +110,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
     for row in results["rows"]:
         value = row_metric(results, row)
         share = f"{100 * value / teacher:.1f} %" if teacher else "-"
-        costs = [format_quantity(row["costs"][name]) for name in results["costs"]]
+        costs = [format_cost(row["costs"][name], unit) for name, unit in results["costs"].items()]
         table.add_row(row["name"], *costs, *(f"{row['snapshots'][n]:.2f}" for n in earlier), f"[bold]{value:.2f}[/]", share)
     table.add_section()
     blanks = [""] * (len(results["costs"]) + len(earlier))

@@ -76,7 +76,7 @@ def plot(results: Results, path: Path) -> None:
 def _panel(panel: Any, results: Results, cost: str) -> None:
     from matplotlib.ticker import FuncFormatter
 
-    from slimformer.quantity import format_quantity
+    from slimformer.quantity import format_cost
 
     for index, (title, rows) in enumerate(_lines(results["rows"]).items()):
         xs = [row["costs"][cost] for row in rows]
@@ -91,7 +91,7 @@ def _panel(panel: Any, results: Results, cost: str) -> None:
         panel.annotate(
             name, (0.99, scores[results["metric"]]), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8
         )
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_quantity(value)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_cost(value, results["costs"][cost])))
     panel.set_xlabel(_axis_title(results, cost))
     panel.grid(alpha=0.3)
 
@@ -114,7 +114,7 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any
 
 def model_card(results: Results) -> str:
     """A model card: front matter, the table, and how to cut out and load a sub-network."""
-    from slimformer.quantity import format_quantity
+    from slimformer.quantity import format_cost
 
     costs, metric = list(results["costs"]), results["metric"]
     header = ["sub-network", *costs, f"{metric}, %", "of the teacher's, %"]
@@ -123,7 +123,7 @@ def model_card(results: Results) -> str:
     for row in results["rows"]:
         value = row_metric(results, row)
         share = f"{100 * value / teacher:.1f}" if teacher else "-"
-        cells = [row["name"], *(format_quantity(row["costs"][c]) for c in costs), f"{value:.2f}", share]
+        cells = [row["name"], *(format_cost(row["costs"][c], results["costs"][c]) for c in costs), f"{value:.2f}", share]
         lines.append(f"| {' | '.join(cells)} |")
     units = "; ".join(f"{name}: {unit}" for name, unit in results["costs"].items())
     work = results["workload"]
