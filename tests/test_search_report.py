@@ -22,7 +22,7 @@ def outcome():
 
 
 def test_a_rating_far_below_the_others_does_not_squash_them_but_is_there(outcome):
-    assert span(outcome) == (-0.57, -0.5)
+    assert span(outcome) == pytest.approx((-0.57, -0.5))
     drawn = page(outcome)
     assert drawn.count("<circle data-row") == 8
     assert drawn.count('<rect class="point"') == 1
