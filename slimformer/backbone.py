@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from slimformer.data import Batch
@@ -39,16 +40,27 @@ class Backbone(Protocol):
 BACKBONES: Registry[Backbone] = Registry("backbone", "backbones")
 
 
-def backbone_for(model: nn.Module) -> Backbone:
-    """The registered backbone that describes a model.
+def backbone_for(model: nn.Module, preferred: Sequence[Backbone] = ()) -> Backbone:
+    """The backbone that describes a model: the first of the preferred ones, or a registered one if none is preferred.
 
     Raises: TopologyError naming the families there are.
     """
-    for _, cls in BACKBONES:
-        backbone: Backbone = cls()
-        if backbone.describes(model):
-            return backbone
-    raise TopologyError(
-        f"no backbone describes {type(model).__name__}; there are: {', '.join(BACKBONES.names())}. "
-        "Write a plugin with a class that has `describes`, `topology` and `example` (docs/write_a_plugin.md)"
-    )
+    if preferred:
+        chosen = [backbone for backbone in preferred if backbone.describes(model)]
+        if not chosen:
+            names = ", ".join(BACKBONES.name_of(backbone) for backbone in preferred)
+            raise TopologyError(f"model.backbones: {names} does not describe {type(model).__name__}: leave it out")
+        return chosen[0]
+    found = backbones_for(model)
+    if not found:
+        raise TopologyError(
+            f"no backbone describes {type(model).__name__}; there are: {', '.join(BACKBONES.names())}. "
+            "Propose one with 'slimformer inspect MODEL --write FILE.py', or write a plugin (docs/write_a_backbone.md)"
+        )
+    return found[0]
+
+
+def backbones_for(model: nn.Module) -> tuple[Backbone, ...]:
+    """The registered backbones that describe a model, in the order of their names."""
+    every: list[Backbone] = [cls() for _, cls in BACKBONES]
+    return tuple(backbone for backbone in every if backbone.describes(model))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
+import warnings
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from slimformer.commandline import RUNS, JsonOption, RunOption, SetOption, SubnetOption
+from slimformer.commandline import open_run as _open
+from slimformer.commandline import quiet_libraries as _quiet_libraries
+from slimformer.commandline import show as _show
 from slimformer.errors import SlimformerError
-from slimformer.plugins import load_plugins
+from slimformer.plugins import load_commands, load_plugins
 
 if TYPE_CHECKING:
     from slimformer.recipe import Recipe
@@ -23,21 +28,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-RUNS = Path("runs")
 INTERRUPTED = 130
-
-SetOption = Annotated[
-    list[str],
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override one value of the recipe, e.g. --set finetune.epochs=1. Repeatable."
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout; progress goes to stderr.")]
-RunOption = Annotated[Path | None, typer.Option("--run", help="A run folder. By default the last run in runs/.")]
-SubnetOption = Annotated[
-    str,
-    typer.Option("--subnet", help="A sub-network by its ratios, e.g. width0.5-depth0.75 or w0.5; or a JSON file with a spec."),
-]
 
 
 @app.command()
@@ -218,22 +209,47 @@ def list_components(
 def inspect(
     checkpoint: Annotated[str, typer.Argument(help="A hub name, a folder, or package:DISTRIBUTION/FOLDER.")],
     length: Annotated[int, typer.Option(help="Tokens in an example, for FLOPs.")] = 128,
+    check: Annotated[bool, typer.Option("--check", help="Load the weights and check the eight laws on them.")] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Propose a topology even if a backbone describes the model.")] = False,
+    write: Annotated[Path | None, typer.Option("--write", help="A plugin file to write with the proposed topology.")] = None,
+    plugin: Annotated[list[Path], typer.Option("--plugin", help="A plugin file to load first. Repeatable.")] = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    """Show a model's topology: its axes, unit groups and block stacks, and what the extremes cost. Loads no weights."""
+    """Show a model's topology: its axes, unit groups and block stacks, what is elastic, and what the extremes cost.
+
+    Loads no weights. For a model that no backbone describes it proposes a topology found by tracing the model (with random
+    weights), proves it by the laws, and names what stays whole and why: [bold]slimformer inspect MODEL --write mine.py[/]
+    """
     load_plugins()
-    from slimformer import commands
+    from slimformer import inspection
+    from slimformer.console import ConsoleReport
+    from slimformer.plugins import load_file
 
+    for file in plugin:
+        load_file(file)
+    if write is not None and write.suffix != ".py":
+        raise SlimformerError(f"--write {write}: write the name of a Python file, for example --write my_backbone.py")
     _quiet_libraries()
-    found = commands.inspect_checkpoint(checkpoint, length)
-    _show(found, as_json, lambda: _inspection(found))
+    request = inspection.Request(checkpoint, length, check, trace, write)
+    found = inspection.inspect_checkpoint(request, ConsoleReport().say)
+    _show(found, as_json, lambda: inspection.inspection_lines(found))
 
 
-def _open(run_folder: Path | None) -> tuple[RunFolder, Recipe]:
-    from slimformer.rundir import RunFolder, last_run
+@app.command("new-backbone")
+def new_backbone(
+    name: Annotated[str, typer.Argument(help="What the backbone is to be called, for example gpt_neox.")],
+    to: Annotated[Path | None, typer.Option("--to", help="The folder to write. By default slimformer-NAME.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a package with a backbone and its test, to start from: it installs, and its test passes."""
+    from slimformer import new_backbone as template
 
-    folder = RunFolder(run_folder or last_run(RUNS))
-    return folder, folder.recipe()
+    load_plugins()
+    folder = to or Path(f"slimformer-{name.replace('_', '-')}")
+    written = template.new_backbone(name, folder)
+    found = {"folder": str(folder), "files": [str(path) for path in written]}
+    install = f"pip install -e '{folder}[test]' && pytest {folder}"
+    _show(found, as_json, lambda: [*found["files"], f"install it and run its test: {install}"])
 
 
 def _limits(named: dict[str, str], at_most: list[str], minimise: str) -> list[Any]:
@@ -296,50 +312,20 @@ def _registry_lines(name: str, registry: Any) -> str:
     return "\n".join(lines)
 
 
-def _inspection(found: dict[str, Any]) -> list[Any]:
-    from rich.table import Table
-
-    from slimformer.quantity import format_cost
-
-    groups = Table(title=f"{found['class']} (backbone {found['backbone']})")
-    for column in ("axis", "groups", "units in each", "share of parameters"):
-        groups.add_column(column, justify="left" if column == "axis" else "right")
-    for row in found["axes"]:
-        groups.add_row(row["axis"], str(row["groups"]), row["units"], f"{100 * row['share']:.1f} %")
-    costs = Table(title=f"costs at batch 1, length {found['length']}")
-    for column in ("sub-network", *found["units"]):
-        costs.add_column(column, justify="left" if column == "sub-network" else "right")
-    for row in found["extremes"]:
-        costs.add_row(row["name"], *(format_cost(value, found["units"][name]) for name, value in row["costs"].items()))
-    return [groups, costs, "; ".join(f"{name}: {unit}" for name, unit in found["units"].items())]
-
-
-def _show(document: Any, as_json: bool, lines: Any) -> None:
-    """Print a result: as one JSON document, or for people."""
-    if as_json:
-        print(json.dumps(document))
-        return
-    from slimformer.console import out
-
-    for line in lines():
-        out.print(line, soft_wrap=isinstance(line, str), highlight=False)
-
-
-def _quiet_libraries() -> None:
-    """Keep the libraries' own progress bars and advice off the terminal; errors still come through."""
-    import datasets
-    import huggingface_hub
-    import transformers
-
-    huggingface_hub.utils.logging.set_verbosity_error()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    datasets.utils.logging.set_verbosity_error()
-    datasets.disable_progress_bars()
+@cache
+def _add_commands_of_plugins() -> None:
+    """Let the commands that plugins bring stand beside the built-in ones, whose names they cannot take."""
+    taken = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    for name, function in load_commands().items():
+        if name in taken:
+            warnings.warn(f"a plugin's command {name!r} was left out: slimformer has one of that name", stacklevel=2)
+        else:
+            app.command(name)(function)
 
 
 def main() -> None:
     """The console script: errors that a user can mend are one line (recipes: a line for each) and an exit code."""
+    _add_commands_of_plugins()
     try:
         code = app(standalone_mode=False)  # typer turns Ctrl-C into the code 130, which it returns
         if code == INTERRUPTED:

@@ -7,21 +7,18 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from slimformer import checkpoint as checkpoints
-from slimformer.backbone import BACKBONES, backbone_for
-from slimformer.cost import COSTS, Workload, counted_costs
-from slimformer.errors import CheckpointError, RunError, SpaceError
+from slimformer.backbone import backbone_for
+from slimformer.errors import RunError, SpaceError
 from slimformer.evaluation import evaluate
 from slimformer.export import auto_classes, export
-from slimformer.pipeline import load_supernet, prices
+from slimformer.pipeline import check_lengths, load_supernet, prices
 from slimformer.recipe import Recipe
 from slimformer.recipe_file import to_table
 from slimformer.rundir import MEND, RunFolder
-from slimformer.space import Axis, Space, count
+from slimformer.space import Space
 from slimformer.supernet import SuperNet
-from slimformer.topology import SubnetSpec, Topology
+from slimformer.topology import SubnetSpec
 
 
 class Rater:
@@ -64,7 +61,7 @@ def export_run(folder: RunFolder, recipe: Recipe, subnet: str, to: Path) -> dict
     supernet = load_supernet(folder, recipe)
     name, spec = find_subnet(recipe.space.on(supernet.topology), subnet)
     example = backbone_for(supernet.model).example(supernet.model, 2, 16)
-    processor = _processor(folder)
+    processor = processor_of(folder)
     is_stock = export(supernet, spec, processor, example, to)
     auto = next(iter(auto_classes(supernet.model)), type(supernet.model).__name__)
     flag = "" if is_stock else ", trust_remote_code=True"
@@ -72,8 +69,11 @@ def export_run(folder: RunFolder, recipe: Recipe, subnet: str, to: Path) -> dict
     return {"name": name, "folder": str(to), "stock": is_stock, "load": load, "spec": spec.to_json()}
 
 
-def _processor(folder: RunFolder) -> Any:
-    """The tokenizer (or image processor) that a run saved beside its super-network."""
+def processor_of(folder: RunFolder) -> Any:
+    """The tokenizer (or image processor) that a run saved beside its super-network.
+
+    Raises: RunError.
+    """
     from transformers import AutoProcessor
 
     try:
@@ -108,12 +108,16 @@ def plan(recipe: Recipe, folder: RunFolder) -> dict[str, Any]:
     with checkpoints.from_recipe(recipe.model.checkpoint):
         data = recipe.task.load(source)
         model = recipe.task.load_model(source, recipe.model.attention)
-    supernet = SuperNet(model, backbone_for(model).topology(model))
+    supernet = SuperNet(model, backbone_for(model, recipe.model.backbones).topology(model))
     space = recipe.space.on(supernet.topology)
-    pricers = prices(supernet, recipe)
-    per_epoch = math.ceil(len(data.train) / (recipe.machine.batch_size * recipe.machine.gradient_accumulation))
-    stages = {"finetune": recipe.finetune} | {stage.name: stage.training for stage in recipe.stage}
-    steps = {name: stage.max_steps or math.ceil(per_epoch * stage.epochs) for name, stage in stages.items()}
+    check_lengths(supernet, data)
+    pricers = prices(supernet, recipe, measured=None)
+    per_step = recipe.machine.batch_size * recipe.machine.gradient_accumulation
+    stages = {"finetune": ("train", recipe.finetune)} | {stage.name: (stage.examples, stage.training) for stage in recipe.stage}
+    steps = {
+        name: training.max_steps or math.ceil(math.ceil(len(data.training(examples).train) / per_step) * training.epochs)
+        for name, (examples, training) in stages.items()
+    }
     corners = {point.name: {n: p(point.spec) for n, p in pricers.items()} for point in (space.largest(), space.smallest())}
     return {
         "run folder": str(folder.path),
@@ -126,67 +130,3 @@ def plan(recipe: Recipe, folder: RunFolder) -> dict[str, Any]:
         "costs": corners,
         "recipe": to_table(recipe),
     }
-
-
-def inspect_checkpoint(name: str, length: int) -> dict[str, Any]:
-    """A model's topology and the costs of its extremes, from its configuration alone."""
-    model = _skeleton(checkpoints.resolve(name))
-    backbone = backbone_for(model)
-    topology = backbone.topology(model)
-    supernet = SuperNet(model, topology)
-    space = _widest_space(topology)
-    pricers = {cost: COSTS.build(cost).price(supernet, backbone, Workload(1, length)) for cost in counted_costs()}
-    return {
-        "class": type(model).__name__,
-        "backbone": BACKBONES.name_of(backbone),
-        "axes": _axes(topology, model),
-        "length": length,
-        "units": {cost: COSTS.build(cost).unit for cost in pricers},
-        "extremes": [
-            {"name": point.name, "costs": {cost: price(point.spec) for cost, price in pricers.items()}}
-            for point in (space.largest(), space.smallest())
-        ],
-        "groups": {
-            g.name: {"axis": g.axis, "units": g.num_units, "slices": [s.parameter for s in g.slices]} for g in topology.groups
-        },
-        "stacks": {s.name: {"axis": s.axis, "path": s.path, "blocks": s.num_blocks} for s in topology.stacks},
-    }
-
-
-def _skeleton(source: str) -> Any:
-    """The model that a checkpoint describes, on the meta device: shapes without weights."""
-    import transformers
-
-    try:
-        config = transformers.AutoConfig.from_pretrained(source)
-        cls = getattr(transformers, (config.architectures or [""])[0])
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{source} describes no transformers model: {str(error).splitlines()[0]}") from None
-    with torch.device("meta"):
-        return cls(config).eval()
-
-
-def _widest_space(topology: Topology) -> Space:
-    """A space of the topology's own axes from a quarter (blocks: half) to everything."""
-    ratios = {group.axis: (1.0, 0.25) for group in topology.groups} | {stack.axis: (1.0, 0.5) for stack in topology.stacks}
-
-    def evenly(num_blocks: int, ratio: float) -> tuple[int, ...]:
-        depth = count(num_blocks, ratio)
-        return tuple((i + 1) * num_blocks // depth - 1 for i in range(depth))
-
-    return Space(topology, tuple(Axis(name, choices) for name, choices in ratios.items()), evenly)
-
-
-def _axes(topology: Topology, model: torch.nn.Module) -> list[dict[str, Any]]:
-    sizes = {name: p.numel() for name, p in model.named_parameters()}
-    total = sum(sizes.values())
-    rows = []
-    for axis in topology.axes:
-        groups = [group for group in topology.groups if group.axis == axis]
-        stacks = [stack for stack in topology.stacks if stack.axis == axis]
-        covered = {part.parameter for group in groups for part in group.slices}
-        covered |= {name for name in sizes for stack in stacks if name.startswith(f"{stack.path}.")}
-        units = sorted({group.num_units for group in groups} | {stack.num_blocks for stack in stacks})
-        share = sum(sizes[name] for name in covered) / total
-        rows.append({"axis": axis, "groups": len(groups) + len(stacks), "units": ", ".join(map(str, units)), "share": share})
-    return rows

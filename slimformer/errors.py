@@ -41,6 +41,10 @@ class RunError(SlimformerError):
     """A run folder that is missing, damaged, or holds a run of another recipe."""
 
 
+class PluginError(SlimformerError):
+    """A plugin that cannot be made as asked: its name is taken, or its folder is not empty."""
+
+
 class ExportError(SlimformerError):
     """A sub-network that could not be written as a model which reloads to the same outputs."""
 

@@ -25,7 +25,7 @@ def predict(
     Examples of like length share a batch, so that little is padded; the network is used in the mode that it is in. Where a
     head has logits for each token, shorter batches are filled up with nan: what stands beyond an example's tokens says nothing.
     """
-    order = sorted(range(len(examples)), key=lambda i: -_length(examples[i]))
+    order = sorted(range(len(examples)), key=lambda i: -tokens_in(examples[i]))
     device = next(network.parameters()).device
     parts = []
     with torch.no_grad():
@@ -72,5 +72,6 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
     return whole
 
 
-def _length(example: Example) -> int:
+def tokens_in(example: Example) -> int:
+    """How many tokens an example has; 0 for one that is no text."""
     return len(example["input_ids"]) if "input_ids" in example else 0

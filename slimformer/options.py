@@ -8,6 +8,12 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Count = Annotated[int, Field(ge=0)]
+"""How many; where an option says so, 0 means all."""
+Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Weight = Annotated[float, Field(ge=0)]
+Name = Annotated[str, Field(min_length=1)]
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from slimformer import checkpoint, train
 from slimformer.backbone import backbone_for
-from slimformer.cost import COSTS, Pricer
+from slimformer.cost import COSTS, Pricer, counted_costs
+from slimformer.data import Outputs, to_device
 from slimformer.distill import TERMS, Labels
+from slimformer.distill.forward import forward
 from slimformer.distill.step import ElasticStep
 from slimformer.errors import RunError
-from slimformer.evaluation import batches, evaluate
+from slimformer.evaluation import batches, evaluate, tokens_in
 from slimformer.export import load as load_exported
 from slimformer.importance import load_scores, save_scores
 from slimformer.processes import Processes
@@ -95,7 +98,7 @@ class Workshop:
         """A super-network from a checkpoint, on this process's device."""
         torch.manual_seed(self.recipe.seed)
         model = self.recipe.task.load_model(source, self.recipe.model.attention)
-        return SuperNet(model, backbone_for(model).topology(model)).to(self.processes.device)
+        return SuperNet(model, backbone_for(model, self.recipe.model.backbones).topology(model)).to(self.processes.device)
 
     def reload(self, snapshot: str) -> SuperNet:
         """The model of a point of the run, as this run saved it."""
@@ -115,17 +118,21 @@ class Workshop:
         if self.recipe.finetune.epochs or self.recipe.finetune.max_steps:
             step = ElasticStep(supernet, [("labels", Labels())], teacher=supernet)
             space = self.space(supernet).restrict(())
-            self._train(train.Job("finetune", step, space, Largest(), self.recipe.finetune, self.recipe.seed))
+            self._train(train.Job("finetune", step, space, Largest(), self.recipe.finetune, self.recipe.seed), self.data)
         self._save("base", supernet)
         return supernet
 
     def _check(self, supernet: SuperNet) -> None:
         """Meet the errors that only the model and the data show, before anything is trained."""
+        train.check_trackers(self.recipe.machine)
+        check_lengths(supernet, self.data)
         space = self.space(supernet)
         for stage in self.recipe.stage:
             space.restrict(stage.axes)
+            self.data.training(stage.examples)
+            try_terms(supernet, self.data, space.smallest().spec, stage)
         self.data.scoring_examples(self.recipe.importance.split)
-        prices(supernet, self.recipe)
+        prices(supernet, self.recipe, measured=None)
 
     def rewiring(self, base: SuperNet) -> Rewiring:
         """Score the units of the base model and let the rewiring pass order them."""
@@ -156,7 +163,8 @@ class Workshop:
         teacher = student if in_place else self._teacher(stage.teacher, rewiring)
         step = ElasticStep(student, terms, teacher, stage.follow, in_place)
         space = self.space(student).restrict(stage.axes)
-        self._train(train.Job(stage.name, step, space, stage.sampler, stage.training, self.recipe.seed))
+        job = train.Job(stage.name, step, space, stage.sampler, stage.training, self.recipe.seed)
+        self._train(job, self.data.training(stage.examples))
         self._save(stage.name, student)
         return student
 
@@ -172,8 +180,8 @@ class Workshop:
         teacher.eval()
         return teacher
 
-    def _train(self, job: train.Job) -> None:
-        train.run_stage(job, self.data, self.recipe.machine, self.folder.checkpoints(job.name), self.report)
+    def _train(self, job: train.Job, data: TaskData) -> None:
+        train.run_stage(job, data, self.recipe.machine, self.folder.checkpoints(job.name), self.report)
 
     def _save(self, snapshot: str, supernet: SuperNet) -> None:
         with self.processes.first_only() as first:
@@ -223,7 +231,7 @@ class Workshop:
 
     def _results(self, supernet: SuperNet) -> dict[str, Any]:
         """The outcome as data; metrics in percent, costs in the units that `costs` states."""
-        pricers = prices(supernet, self.recipe)
+        pricers = prices(supernet, self.recipe, self.folder.measured)
         main = self.data.main_split
         teacher = {split: self._rating("base", split, supernet.topology.full) for split in self.data.evaluation}
         rows = []
@@ -247,7 +255,7 @@ class Workshop:
             "split": main,
             "teacher": teacher,
             "baselines": {name: dict(scores) for name, scores in self.data.baselines.items()},
-            "costs": {name: COSTS.build(name).unit for name in pricers},
+            "costs": {name: stated_unit(name) for name in pricers},
             "workload": {
                 "batch_size": self.recipe.evaluation.workload.batch_size,
                 "length": self.recipe.evaluation.workload.length,
@@ -262,11 +270,54 @@ class Workshop:
         return found
 
 
-def prices(supernet: SuperNet, recipe: Recipe, more: Sequence[str] = ()) -> dict[str, Pricer]:
-    """The cost functions that a recipe asks for, and some more by name, ready for one super-network."""
-    backbone, workload = backbone_for(supernet.model), recipe.evaluation.workload
-    names = dict.fromkeys((*recipe.evaluation.costs, *more))
-    return {name: COSTS.build(name).price(supernet, backbone, workload) for name in names}
+def prices(supernet: SuperNet, recipe: Recipe, measured: Path | None) -> dict[str, Pricer]:
+    """The cost functions that a recipe asks for, ready for one super-network.
+
+    measured: the folder in which measured costs keep what they find; None leaves these costs out.
+    """
+    backbone, workload = backbone_for(supernet.model, recipe.model.backbones), recipe.evaluation.workload
+    counted = counted_costs()
+    options = {name: {} if name in counted else {"folder": str(measured)} for name in recipe.evaluation.costs}
+    return {
+        name: COSTS.build({"name": name} | own).price(supernet, backbone, workload)
+        for name, own in options.items()
+        if measured or not own
+    }
+
+
+def stated_unit(cost: str) -> str:
+    """A cost's unit; for a measured one also by how many threads, which the recipe's workload does not say."""
+    unit = COSTS.build(cost).unit
+    return unit if cost in counted_costs() else f"{unit}, measured with {count_of(torch.get_num_threads(), 'thread')}"
+
+
+def count_of(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def try_terms(supernet: SuperNet, data: TaskData, spec: SubnetSpec, stage: StageTable) -> None:
+    """Compute a stage's loss terms once, on two examples: terms that do not fit the model's outputs raise their errors."""
+    batch = to_device(data.collate([data.train[i] for i in range(min(2, len(data.train)))]), next(supernet.parameters()).device)
+
+    def run(spec: SubnetSpec) -> Outputs:
+        with torch.no_grad():
+            return forward(supernet.frozen(spec), supernet.topology, spec, batch, hidden=True, labels=True)
+
+    student, teacher = run(spec), run(supernet.topology.full)
+    for term in stage.terms:
+        term(student, teacher, batch)
+
+
+def check_lengths(supernet: SuperNet, data: TaskData) -> None:
+    """Check that the model takes the longest example of every split, padded as the task pads.
+
+    Raises: WorkloadError.
+    """
+    backbone = backbone_for(supernet.model)
+    for split in (data.train, data.calibration, *data.evaluation.values()):
+        longest = max(split, key=tokens_in, default={})
+        if tokens_in(longest):
+            backbone.example(supernet.model, 1, data.collate([longest])["input_ids"].shape[1])
 
 
 def load_supernet(folder: RunFolder, recipe: Recipe) -> SuperNet:
@@ -279,7 +330,7 @@ def load_supernet(folder: RunFolder, recipe: Recipe) -> SuperNet:
     with reading(folder.supernet):
         model = load_exported(folder.supernet)
     model.set_attn_implementation(recipe.model.attention)  # type: ignore[operator]
-    return SuperNet(model.eval(), backbone_for(model).topology(model)).to(Processes().device)
+    return SuperNet(model.eval(), backbone_for(model, recipe.model.backbones).topology(model)).to(Processes().device)
 
 
 class _Recorder:

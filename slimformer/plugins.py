@@ -1,17 +1,20 @@
-"""Finds plugins: every package that declares an entry point in the group "slimformer.plugins", and files that a recipe names."""
+"""Finds plugins: packages with entry points in the groups "slimformer.plugins" and "slimformer.commands", and a recipe's files."""
 
 from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 from slimformer.errors import RecipeError
 
 GROUP = "slimformer.plugins"
+COMMANDS = "slimformer.commands"
 
 
 @cache
@@ -21,15 +24,27 @@ def load_plugins() -> tuple[str, ...]:
     A plugin that fails to import is named in a warning and left out: it must not take the others down.
     Returns: the names of the plugins that loaded.
     """
-    loaded = []
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+    return tuple(_load(GROUP))
+
+
+@cache
+def load_commands() -> dict[str, Callable[..., None]]:
+    """The commands that plugins bring, by name: functions whose annotated arguments typer reads.
+
+    Their modules import torch inside functions, so that `--help` stays instant. One that fails to import is left out.
+    """
+    return _load(COMMANDS)
+
+
+def _load(group: str) -> dict[str, Any]:
+    """What the entry points of a group name, by the entry point's name; a warning for each that fails."""
+    loaded = {}
+    for point in sorted(entry_points(group=group), key=lambda point: point.name):
         try:
-            point.load()
+            loaded[point.name] = point.load()
         except Exception as error:  # a stranger's code: anything can happen
-            warnings.warn(f"plugin {point.name!r} ({point.value}) was left out: {error!r}", stacklevel=2)
-        else:
-            loaded.append(point.name)
-    return tuple(loaded)
+            warnings.warn(f"plugin {point.name!r} ({point.value}) was left out: {error!r}", stacklevel=3)
+    return loaded
 
 
 @cache

@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from slimformer.backbone import BACKBONES, Backbone
 from slimformer.cost import COSTS, Workload
 from slimformer.distill.base import TERMS, Term
 from slimformer.importance.base import SCORERS, Scorer
 from slimformer.importance.first_order import FirstOrder
-from slimformer.options import Machine, Optimisation
+from slimformer.options import Machine, Name, Optimisation, Seed
 from slimformer.recipe_source import Location
 from slimformer.rewiring import PASSES, Pass, Sort
 from slimformer.sampling import SAMPLERS, Every, Sampler
@@ -33,12 +34,15 @@ class ModelTable(Table):
 
     checkpoint: a hub name, a folder, or "package:DISTRIBUTION/FOLDER", files that an installed package carries.
     fallback: another checkpoint, for when the first cannot be had. sha256: the hash that a file must have, by its name.
+    backbones: who may describe the model, by default every backbone there is; with options, for example
+        `[{ name = "bert", hidden = true }]`, which adds the axis "hidden".
     """
 
-    checkpoint: str
+    checkpoint: Name
     fallback: str = ""
     sha256: dict[str, str] = Field(default_factory=dict)
     attention: Literal["sdpa", "eager"] = "sdpa"
+    backbones: tuple[Annotated[Backbone, BACKBONES], ...] = ()
 
 
 class SpaceTable(Table):
@@ -78,7 +82,8 @@ class StageTable(Table):
     """[[stage]]: one stage of training.
 
     axes: what is elastic in it. teacher: "base" (the fine-tuned model), the name of an earlier stage, or "largest" (the
-    largest sub-network of the very step). follow: the axes on which the teacher is as small as the student.
+    largest sub-network of the very step). follow: the axes on which the teacher is as small as the student. examples: the
+    set it trains on, "train" or a further one that the task has (a text task's "augmented").
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -88,6 +93,7 @@ class StageTable(Table):
     sampler: Annotated[Sampler, SAMPLERS] = Every()
     terms: tuple[Annotated[Term, TERMS], ...]
     training: Optimisation = Optimisation()
+    examples: str = "train"
 
 
 class EvaluationTable(Table):
@@ -99,7 +105,7 @@ class EvaluationTable(Table):
 
     batch_size: Annotated[int, Field(ge=1)] = 64
     snapshots: tuple[str, ...] = ("base", "rewired")
-    costs: tuple[str, ...] = ("params", "flops", "macs")
+    costs: Annotated[tuple[str, ...], Field(min_length=1)] = ("params", "flops", "macs")
     workload: Workload = Workload()
 
 
@@ -130,7 +136,7 @@ class Recipe(Table):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
-    seed: Annotated[int, Field(ge=0)] = 42
+    seed: Seed = 42
     plugins: tuple[str, ...] = ()
     model: ModelTable
     task: Annotated[Task, TASKS]

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,13 @@ def to_csv(results: Results) -> str:
 
 
 def plot(results: Results, path: Path) -> None:
-    """The main metric against each of the first two costs: a line for each depth, the teacher, and the baselines."""
+    """The main metric against each cost that says something new: a line for each depth, the teacher, and the baselines."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    costs = list(results["costs"])[:2]
+    costs = distinct_costs(results)
     figure, panels = pyplot.subplots(
         1, len(costs), figsize=(6 * len(costs), 4.5), sharey=True, squeeze=False, layout="constrained"
     )
@@ -71,6 +72,17 @@ def plot(results: Results, path: Path) -> None:
     figure.suptitle(f"{results['name']}: {len(results['rows'])} sub-networks of one model")
     figure.savefig(path, dpi=150, format="png")
     pyplot.close(figure)
+
+
+def distinct_costs(results: Results) -> list[str]:
+    """The costs but those that are a multiple of an earlier one, as multiply-adds are of FLOPs."""
+    kept: dict[str, list[float]] = {}
+    for cost in results["costs"]:
+        values = [row["costs"][cost] for row in results["rows"]]
+        shares = [value / max(values) for value in values]
+        if not any(all(map(isclose, shares, others)) for others in kept.values()):
+            kept[cost] = shares
+    return list(kept)
 
 
 def _panel(panel: Any, results: Results, cost: str) -> None:

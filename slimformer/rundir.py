@@ -236,13 +236,16 @@ def reading(place: Path) -> Iterator[None]:
 
 
 def write_whole(target: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` with a path beside the target, then put what it wrote in the target's place."""
+    """Call `write` with a path beside the target, then put what it wrote in the target's place.
+
+    Raises: OSError, also for a file whose target is a folder, which stays.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     remove(partial)
     try:
         write(partial)
-        if target.is_dir() or partial.is_dir():  # a file is replaced in one step, a folder cannot be
+        if partial.is_dir():  # a file is replaced in one step, a folder cannot be
             remove(target)
         os.replace(partial, target)
     finally:

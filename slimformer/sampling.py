@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from slimformer.options import Count
 from slimformer.registry import Registry
 from slimformer.space import Space
 from slimformer.topology import SubnetSpec
@@ -59,7 +60,7 @@ class Largest:
 class Sandwich:
     """The largest, some random and the smallest sub-network (universally slimmable networks, arXiv 1903.05134, section 3.2)."""
 
-    num_random: int = 2
+    num_random: Count = 2
 
     def __call__(self, space: Space, generator: Generator) -> Sequence[SubnetSpec]:
         middle = [space.random_point(generator).spec for _ in range(self.num_random)]
@@ -80,7 +81,7 @@ class One:
 class Uniform:
     """Per-layer sub-networks, each group's size uniform between the smallest and the largest; the largest comes along."""
 
-    num_random: int = 2
+    num_random: Count = 2
 
     def __call__(self, space: Space, generator: Generator) -> Sequence[SubnetSpec]:
         drawn = [space.random_spec(generator) for _ in range(self.num_random)]

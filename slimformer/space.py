@@ -28,7 +28,7 @@ DEPTH_POLICIES: Registry[DepthPolicy] = Registry("depth policy", "depth_policies
 
 
 def count(total: int, ratio: float) -> int:
-    """How many of `total` units or blocks a ratio keeps: at least one, halves rounded to even (as DynaBERT's code does)."""
+    """How many of `total` blocks a ratio keeps: at least one, halves rounded to even (as DynaBERT's code does)."""
     return max(1, round(ratio * total))
 
 
@@ -92,11 +92,11 @@ class Space:
     def spec(self, ratios: Mapping[str, float]) -> SubnetSpec:
         """The uniform spec of one ratio for each axis; an axis not given stays whole.
 
-        Units are `max(1, round(ratio * num_units))`, the depth policy picks the blocks.
+        The sizes are those of `UnitGroup.at`, the depth policy picks the blocks.
         """
         for name in set(ratios) - {axis.name for axis in self.axes}:
             raise SpaceError(f"{name!r} is not an axis of this space, which has: {', '.join(a.name for a in self.axes)}")
-        units = {g.name: count(g.num_units, self.ratio_of(g.axis, ratios)) for g in self.topology.groups}
+        units = {g.name: g.at(self.ratio_of(g.axis, ratios)) for g in self.topology.groups}
         blocks = {s.name: self._kept(s.num_blocks, self.ratio_of(s.axis, ratios)) for s in self.topology.stacks}
         return self.topology.spec(units, blocks)
 
@@ -148,8 +148,8 @@ class Space:
             blocks[stack.name] = tuple(sorted(order.tolist()))
         units = {}
         for group in self.topology.groups:
-            least = count(group.num_units, self.ratio_of(group.axis, dict(low.ratios)))
-            most = count(group.num_units, self.ratio_of(group.axis, dict(high.ratios)))
+            least = group.at(self.ratio_of(group.axis, dict(low.ratios)))
+            most = group.at(self.ratio_of(group.axis, dict(high.ratios)))
             units[group.name] = int(torch.randint(least, most + 1, (), generator=generator))
         return self.topology.spec(units, blocks)
 

@@ -188,15 +188,15 @@ class SuperNet(nn.Module):
         for name, units in spec.units.items():
             group = self.topology.by_name[name]
             for attribute in group.attributes:
-                owner = module.get_submodule(renumber(attribute.module, self.topology, spec))
-                setattr(owner, attribute.name, attribute.per_unit * units)
+                if not self.topology.is_dropped(attribute.module, spec):
+                    owner = module.get_submodule(renumber(attribute.module, self.topology, spec))
+                    narrow.set_(owner, attribute.name, attribute.per_unit * units)
             for shared in group.shared:
                 owner = module.get_submodule(renumber(shared.module, self.topology, spec))
                 places = self.model.get_submodule(shared.module).get_buffer(shared.buffer)
                 setattr(owner, shared.buffer, places[:units])
         for part in module.modules():
-            if isinstance(part, nn.Linear):
-                part.out_features, part.in_features = part.weight.shape
+            narrow.follow_shapes_(part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,20 +273,24 @@ def parts_of(name: str, full: Tensor, topology: Topology, spec: SubnetSpec) -> l
 def renumber(name: str, topology: Topology, spec: SubnetSpec) -> str:
     """What a parameter or module of the full model is called in a sub-network, whose remaining blocks count from 0."""
     for stack in topology.stacks:
-        head = f"{stack.path}."
-        if name.startswith(head):
-            index, _, rest = name[len(head) :].partition(".")
-            name = f"{head}{spec.blocks[stack.name].index(int(index))}" + (f".{rest}" if rest else "")
+        block = stack.block_of(name)
+        if block is not None:
+            new = spec.blocks[stack.name].index(block)
+            return f"{stack.path}.{new}{name.removeprefix(f'{stack.path}.{block}')}"
     return name
 
 
 def _renumber_blocks_(module: nn.Module, config: Any, stack: BlockStack, kept: Sequence[int]) -> None:
     """Let a sub-network's configuration and blocks know that the remaining blocks count from 0."""
     if config is not None:
-        setattr(config, stack.config_field, len(kept))
-        for field in stack.config_lists:
-            if getattr(config, field, None):
-                setattr(config, field, [getattr(config, field)[block] for block in kept])
+        if stack.config_field:
+            setattr(*part_of_config(config, stack.config_field), len(kept))
+        for owner, field in (part_of_config(config, field) for field in stack.config_lists):
+            if getattr(owner, field, None):
+                setattr(owner, field, [getattr(owner, field)[block] for block in kept])
+        for owner, field in (part_of_config(config, field) for field in stack.config_indices):
+            listed = getattr(owner, field, None) or ()
+            setattr(owner, field, [new for new, block in enumerate(kept) if block in listed])
     for new, block in enumerate(module.get_submodule(stack.path).children()):
         for part in block.modules():
             if stack.index_attribute in vars(part):
@@ -301,3 +305,16 @@ def _copy_stack(model: nn.Module, stack: BlockStack, kept: Iterable[int], memo: 
     short.__dict__ = {key: copy.copy(value) if isinstance(value, dict) else value for key, value in vars(container).items()}
     memo[id(container)] = short
     short._modules = {str(new): copy.deepcopy(blocks[old], memo) for new, old in enumerate(kept)}
+    if 0 not in kept:
+        for member in stack.inherited:
+            owner, _, leaf = member.rpartition(".")
+            inherited = copy.deepcopy(getattr(blocks[0].get_submodule(owner), leaf), memo)
+            setattr(short.get_submodule(f"0.{owner}".rstrip(".")), leaf, inherited)
+
+
+def part_of_config(config: Any, field: str) -> tuple[Any, str]:
+    """The object that has a configuration's field, and the field's name in it: dots lead into parts of the configuration."""
+    *parts, name = field.split(".")
+    for part in parts:
+        config = getattr(config, part)
+    return config, name

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from slimformer.data import Batch
+from slimformer.errors import DataError
 from slimformer.registry import Registry
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class TaskData:
     score: (split name, logits) -> metrics in percent of their ideal value, higher is better; `metric` is the main one.
     baselines: scores of trivial methods on the main split, by method, to print beside the results.
     processor: tokenizer or image processor, saved beside every model.
+    more: further sets to train on, by name, for stages whose `examples` ask for one.
     """
 
     train: Sequence[Example]
@@ -40,22 +42,29 @@ class TaskData:
     metric: str
     processor: Any
     baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    more: Mapping[str, Sequence[Example]] = field(default_factory=dict)
 
     @property
     def main_split(self) -> str:
         return next(iter(self.evaluation))
 
     def split(self, name: str) -> Sequence[Example]:
-        """The examples of "train", "calibration" or an evaluation split.
+        """The examples of "train", "calibration", an evaluation split or a further set to train on.
 
         Raises: DataError naming the splits there are.
         """
-        from slimformer.errors import DataError
+        return _named(name, self._to_train_on | {"calibration": self.calibration} | dict(self.evaluation))
 
-        splits = {"train": self.train, "calibration": self.calibration} | dict(self.evaluation)
-        if name not in splits:
-            raise DataError(f"the task has no split called {name!r}; there are: {', '.join(splits)}")
-        return splits[name]
+    def training(self, name: str) -> TaskData:
+        """The same data, "train" being another of the sets to train on.
+
+        Raises: DataError naming the sets there are.
+        """
+        return replace(self, train=_named(name, self._to_train_on))
+
+    @property
+    def _to_train_on(self) -> dict[str, Sequence[Example]]:
+        return {"train": self.train} | dict(self.more)
 
     def scoring_examples(self, name: str) -> Sequence[Example]:
         """The examples that importance is scored on: those of a split, or for "evaluation" those of all evaluation splits.
@@ -65,6 +74,12 @@ class TaskData:
         if name == "evaluation":
             return [split[i] for split in self.evaluation.values() for i in range(len(split))]
         return self.split(name)
+
+
+def _named(name: str, splits: Mapping[str, Sequence[Example]]) -> Sequence[Example]:
+    if name not in splits:
+        raise DataError(f"the task has no split called {name!r}; there are: {', '.join(splits)}")
+    return splits[name]
 
 
 class Task(Protocol):

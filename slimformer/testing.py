@@ -15,25 +15,27 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from slimformer.backbone import Backbone
 from slimformer.cost import COSTS, Workload, counted_costs
 from slimformer.data import Batch
+from slimformer.narrow import follow_shapes_
 from slimformer.plugins import load_plugins
 from slimformer.rewiring import Shuffle
 from slimformer.space import Axis, Space, count
 from slimformer.supernet import SuperNet, join, parts_of, renumber
 from slimformer.topology import Slice, SubnetSpec, Topology
 
-WIDTHS = (1.0, 0.75, 0.5, 0.25)
-DEPTHS = (1.0, 0.75, 0.5)
+WIDTHS = (1.0, 0.5, 0.25)
+DEPTHS = (1.0, 0.5)
 LENGTH = 12
 
 
@@ -52,6 +54,8 @@ class Case:
     specs: tuple[SubnetSpec, ...]
     tolerance: float
     seed: int
+    _live: dict[SubnetSpec, list[Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _cut: dict[SubnetSpec, nn.Module] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @staticmethod
     def of(
@@ -62,25 +66,46 @@ class Case:
         tolerance: float = 1e-4,
         seed: int = 0,
     ) -> Case:
-        """A case on random inputs; without `specs`, on the uniform ones and on six random per-layer ones."""
+        """A case on random inputs; without `specs`, on the uniform ones and on five random per-layer ones."""
         model = copy.deepcopy(model).eval().requires_grad_()
         topology = backbone.topology(model)
         generator = Generator().manual_seed(seed)
-        chosen = specs or (*uniform_specs(topology), *random_specs(topology, 6, generator))
+        chosen = specs or (*uniform_specs(topology), *random_specs(topology, 5, generator))
         batch = random_batch(backbone, model, generator)
         return Case(backbone, model, topology, batch, tuple(dict.fromkeys(chosen)), tolerance, seed)
 
     def new_supernet(self) -> SuperNet:
         return SuperNet(copy.deepcopy(self.model), self.topology)
 
-    @cached_property
+    @property
     def supernet(self) -> SuperNet:
-        """One super-network for the checks that change no weight, so that each sub-network is built once."""
-        return self.new_supernet()
+        """One super-network for the checks that change no weight, so that each sub-network is built and run once."""
+        return self._started[0]
+
+    @property
+    def start(self) -> _State:
+        """What that super-network was before any sub-network of it was built."""
+        return self._started[1]
+
+    @cached_property
+    def _started(self) -> tuple[SuperNet, _State]:
+        supernet = self.new_supernet()
+        return supernet, _State.of(supernet)
 
     def run(self, model: nn.Module) -> list[Tensor]:
         with torch.no_grad():
             return tensors_of(model(**self.batch))
+
+    def live(self, spec: SubnetSpec) -> list[Tensor]:
+        """What a live sub-network computes."""
+        if spec not in self._live:
+            self._live[spec] = self.run(self.supernet.subnet(spec))
+        return self._live[spec]
+
+    def extraction(self, spec: SubnetSpec) -> nn.Module:
+        if spec not in self._cut:
+            self._cut[spec] = self.supernet.extract(spec)
+        return self._cut[spec]
 
 
 def check_backbone(
@@ -103,7 +128,7 @@ def check_backbone(
 def check_full_size(case: Case) -> None:
     """Law 1: the full-size sub-network computes exactly what the untouched model computes."""
     with _law("1 (the full size is the model)", case.topology.full):
-        _close(case.run(case.supernet.subnet(case.topology.full)), case.run(case.model), tolerance=0)
+        _close(case.live(case.topology.full), case.run(case.model), tolerance=0)
 
 
 def check_rewiring(case: Case) -> None:
@@ -122,11 +147,14 @@ def check_rewiring(case: Case) -> None:
 
 
 def check_masking(case: Case) -> None:
-    """Law 3: a live sub-network equals its extraction, and the full model with the other units masked, blocks skipped."""
+    """Law 3: a live sub-network equals its extraction, and the full model with the other units masked, blocks skipped.
+
+    A norm over the residual stream takes its statistics over the units that remain, as in a model that was made so narrow.
+    """
     for spec in case.specs:
         with _law("3 (slicing is extracting is masking)", spec):
-            live = case.run(case.supernet.subnet(spec))
-            _close(case.run(case.supernet.extract(spec)), live, case.tolerance)
+            live = case.live(spec)
+            _close(case.run(case.extraction(spec)), live, case.tolerance)
             with masked(case.model, case.topology, spec):
                 _close(live, case.run(case.model), case.tolerance)
 
@@ -137,7 +165,7 @@ def check_parameter_count(case: Case) -> None:
     price = COSTS.build("params").price(case.supernet, case.backbone, Workload(1, LENGTH))
     for spec in case.specs:
         with _law("4 (parameters are counted right)", spec):
-            found = sum(p.numel() for p in case.supernet.extract(spec).parameters())
+            found = sum(p.numel() for p in case.extraction(spec).parameters())
             _expect(price(spec) == found, f"{price(spec)} parameters were counted, the extraction has {found}")
 
 
@@ -175,22 +203,21 @@ def check_costs(case: Case) -> None:
 
 def check_no_trace(case: Case) -> None:
     """Law 7: building and running sub-networks leaves the super-network's values, keys, hooks and attributes alone."""
-    supernet = case.new_supernet()
-    held, weights = _held(supernet.model), {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+    start = case.start
     for spec in case.specs:
         with _law("7 (a sub-network leaves no trace)", spec):
-            for build in (supernet.subnet, supernet.extract):
-                case.run(build(spec))
-            now = supernet.state_dict()
-            _expect(list(now) == list(weights), "the state-dict keys changed")
-            _close(now.values(), weights.values(), tolerance=0)
-            changed = [name for name, state in _held(supernet.model).items() if state != held.get(name)]
+            case.live(spec)
+            case.run(case.extraction(spec))
+            now = _State.of(case.supernet)
+            _expect(list(now.weights) == list(start.weights), "the state-dict keys changed")
+            _close(now.weights.values(), start.weights.values(), tolerance=0)
+            changed = [name for name, state in now.held.items() if state != start.held.get(name)]
             _expect(not changed, f"attributes or hooks changed on modules {changed}")
 
 
 def check_specs_differ(case: Case) -> None:
     """Law 8: two different specs give different outputs (a switch that does nothing is the classic bug)."""
-    outputs = {spec: case.run(case.supernet.subnet(spec)) for spec in case.specs}
+    outputs = {spec: case.live(spec) for spec in case.specs}
     for one, other in itertools.combinations(outputs, 2):
         with _law("8 (different specs give different outputs)", one, other):
             pairs = list(zip(outputs[one], outputs[other], strict=True))
@@ -204,11 +231,11 @@ LAWS: tuple[Callable[[Case], None], ...] = (
 
 
 def uniform_specs(topology: Topology) -> list[SubnetSpec]:
-    """All widths at one ratio and all depths at one ratio, each combination; then each axis alone at each ratio."""
+    """All widths at one ratio and all depths at one ratio, each combination; then each axis alone at its smallest ratio."""
     space = _space(topology, WIDTHS, DEPTHS)
     deep = {stack.axis for stack in topology.stacks}
     together = [{a: d if a in deep else w for a in topology.axes} for d in DEPTHS for w in WIDTHS]
-    alone = [{axis.name: ratio} for axis in space.axes for ratio in axis.ratios]
+    alone = [{axis.name: axis.ratios[-1]} for axis in space.axes]
     return list(dict.fromkeys(space.spec(choice) for choice in together + alone))
 
 
@@ -222,8 +249,8 @@ def random_batch(backbone: Backbone, model: Any, generator: Generator) -> Batch:
     """The backbone's example with random contents; where it has an attention mask, the last example is padded."""
     batch = dict(backbone.example(model, 3, LENGTH))
     for name, tensor in batch.items():
-        if name == "input_ids":
-            batch[name] = torch.randint(model.config.vocab_size, tensor.shape, generator=generator)
+        if name.endswith("ids"):
+            batch[name] = torch.randint(_vocabulary(model), tensor.shape, generator=generator)
         elif name == "attention_mask":
             batch[name] = tensor.clone()
             batch[name][-1, LENGTH // 2 :] = 0
@@ -232,15 +259,31 @@ def random_batch(backbone: Backbone, model: Any, generator: Generator) -> Batch:
     return batch
 
 
+def _vocabulary(model: Any) -> int:
+    """How many token ids a model knows; one without a configuration, at least as many as its smallest table has rows."""
+    if hasattr(model, "config"):
+        return int(model.config.get_text_config().vocab_size)
+    return min(module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding))
+
+
 @contextmanager
 def masked(model: nn.Module, topology: Topology, spec: SubnetSpec) -> Iterator[None]:
-    """Meanwhile nothing reads the units outside a spec in a full-size model, whose weights are zero there, and, by hooks, its
-    dropped blocks do nothing.
+    """Meanwhile nothing reads the units outside a spec in a full-size model, whose weights are zero there, no router chooses
+    them, and, by hooks, its dropped blocks do nothing.
     """
     with ExitStack() as hooks:
+        rows: dict[int, int] = {}
         for name, units in spec.units.items():
-            for part in (part for part in topology.by_name[name].slices if part.reads):
-                hooks.enter_context(_zeroed(model.get_parameter(part.parameter), part, units * part.unit_size))
+            for part in topology.by_name[name].slices:
+                weight = model.get_parameter(part.parameter)
+                if part.role == "choose":
+                    rows[id(weight)] = units * part.unit_size
+                elif part.reads:
+                    hooks.enter_context(_zeroed(weight, part, units * part.unit_size))
+            for module in {part.module for part in topology.by_name[name].slices if part.role == "norm"}:
+                norm = model.get_submodule(module)
+                hooks.callback(norm.register_forward_hook(_narrow_norm(norm, units)).remove)
+        hooks.enter_context(_Chosen(rows))
         for stack in topology.stacks:
             for block in set(range(stack.num_blocks)) - set(spec.blocks[stack.name]):
                 skipped = model.get_submodule(f"{stack.path}.{block}")
@@ -277,6 +320,36 @@ def _zeroed(weight: Tensor, part: Slice, size: int) -> Iterator[None]:
         tail.copy_(before)
 
 
+def _narrow_norm(norm: nn.Module, units: int) -> Callable[..., Tensor]:
+    """A hook that lets a norm see its input's first `units` entries alone, as in a model made so narrow; the others are zero."""
+    small = copy.deepcopy(norm)
+    for parameter in small.parameters():
+        parameter.data = parameter.data[:units]
+    follow_shapes_(small)
+
+    def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return nn.functional.pad(small(args[0][..., :units]), (0, output.shape[-1] - units))
+
+    return hook
+
+
+class _Chosen(TorchFunctionMode):
+    """Meanwhile linear layers with one of the given weights, by its id, give minus infinity behind their first outputs."""
+
+    def __init__(self, rows: Mapping[int, int]) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        result = func(*args, **given)
+        if func is nn.functional.linear:
+            rows = self.rows.get(id(args[1] if len(args) > 1 else given["weight"]))
+            if rows is not None:
+                result[..., rows:] = -torch.inf
+        return result
+
+
 def _pass_by(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Any:
     stream = next(itertools.chain(args, kwargs.values()))
     return (stream, *output[1:]) if isinstance(output, tuple) else stream
@@ -301,9 +374,21 @@ def _summed_gradient(case: Case) -> Tensor:
     for spec in case.specs:
         kept = [(name, _cut(p, name, topology, spec)) for name, p in full.items() if not topology.is_dropped(name, spec)]
         weights = {renumber(name, topology, spec): part for name, part in kept}
-        total = total + _loss(torch.func.functional_call(case.supernet.extract(spec), weights, kwargs=dict(case.batch)))
+        total = total + _loss(torch.func.functional_call(case.extraction(spec), weights, kwargs=dict(case.batch)))
     found = torch.autograd.grad(total, list(full.values()), allow_unused=True, materialize_grads=True)
     return torch.cat([gradient.flatten() for gradient in found])
+
+
+@dataclass(frozen=True)
+class _State:
+    """What building or running sub-networks must not change: the state dict, and what each module holds besides."""
+
+    weights: Mapping[str, Tensor]
+    held: Mapping[str, Any]
+
+    @staticmethod
+    def of(supernet: SuperNet) -> _State:
+        return _State({name: tensor.clone() for name, tensor in supernet.state_dict().items()}, _held(supernet.model))
 
 
 def _held(model: nn.Module) -> dict[str, Any]:

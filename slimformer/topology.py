@@ -6,7 +6,7 @@ A backbone plugin states it; everything else (sub-networks, rewiring, importance
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -23,13 +23,17 @@ class Slice:
     start: where a fused parameter's part begins: its query, key and value, or gate and up, are slices of one parameter.
     role: what the units do in the parameter's module: "reads" if they are entries of its input's last dimension, "writes" if
         of its output's, "neither" for a table. "" goes by the layout of `nn.Linear`: columns read, rows write.
+        Experts have two more: they "choose" in the router's rows, whose outputs compete for each token (the place of a unit
+        that is gone is one at minus infinity), and "hold" in the stacked matrices with which each makes its own output.
+        The units of the residual stream have two more: a module "adds" them to the stream (its outputs, or a table's entries),
+        and a "norm" takes its statistics over them.
     """
 
     parameter: str
     dim: int
     unit_size: int = 1
     start: int = 0
-    role: Literal["", "reads", "writes", "neither"] = ""
+    role: Literal["", "reads", "writes", "neither", "choose", "hold", "adds", "norm"] = ""
 
     @property
     def reads(self) -> bool:
@@ -40,13 +44,21 @@ class Slice:
         return self.role == "writes" or (not self.role and self.dim == 0 and self.parameter.endswith(".weight"))
 
     @property
+    def carries(self) -> bool:
+        """Whether a unit whose entries are zero here has no effect on the model's output."""
+        return self.reads or self.role == "hold"
+
+    @property
     def module(self) -> str:
         return self.parameter.rpartition(".")[0]
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """A number that a module reads instead of its weight's shape: `module.name == per_unit * units` in a sub-network."""
+    """A number that a module reads instead of its weight's shape: `module.name == per_unit * units` in a sub-network.
+
+    name: "config.num_attention_heads", say, where the module reads its configuration, of which it then gets its own copy.
+    """
 
     module: str
     name: str
@@ -91,10 +103,14 @@ class UnitGroup:
     Law: permuting the units in all slices at once leaves the model's function unchanged.
 
     axis: the elastic direction, as a dotted path: "width.heads" is covered by a choice for "width" and for "width.heads".
-    config_field: the stock configuration's name for `config_per_unit * units`, or "" where it has none; a sub-network
-        whose groups all agree on it can be stored in the stock format.
+    config_field: the stock configuration's name for `config_per_unit * units` ("text_config.intermediate_size", say, in a
+        part of it), or "" where it has none; a sub-network whose groups all agree on it can be stored in the stock format.
     more_config: further such fields, each with its number per unit.
     shared: inputs that the group's blocks share with others.
+    least: the fewest units that a sub-network may keep: a router that picks two experts for each token needs two.
+
+    The slices may lie in several blocks: the heads of T5 are the same in all blocks, since a bias with a column for each head is
+    computed once. Such a group belongs to no block.
     """
 
     name: str
@@ -106,6 +122,11 @@ class UnitGroup:
     config_per_unit: int = 1
     more_config: tuple[tuple[str, int], ...] = ()
     shared: tuple[SharedInput, ...] = ()
+    least: int = 1
+
+    def at(self, ratio: float) -> int:
+        """How many units a ratio keeps: at least `least`, halves rounded to even (as DynaBERT's code does)."""
+        return max(self.least, round(ratio * self.num_units))
 
     @property
     def config(self) -> tuple[tuple[str, int], ...]:
@@ -118,24 +139,30 @@ class BlockStack:
     """A list of transformer blocks of which some may be dropped.
 
     path: the `nn.ModuleList` (or `nn.Sequential`) that holds the blocks.
-    embeddings: the module whose output enters the first block.
-    config_field: the stock configuration's name for the number of blocks.
+    config_field: the stock configuration's name for the number of blocks, or "" where it has none.
     config_lists: fields of the configuration with one entry per block, which lose the dropped blocks' entries.
+    config_indices: fields of the configuration that list some of the blocks by their indices, which are counted anew.
     index_attribute: what modules inside a block call the block's index, where they keep it.
+    inherited: members of the first block (modules, attributes) that whichever block comes first has, for example the table
+        of T5's attention bias: they are never dropped.
     """
 
     name: str
     axis: str
     path: str
     num_blocks: int
-    embeddings: str
+    _: KW_ONLY
     config_field: str = "num_hidden_layers"
     config_lists: tuple[str, ...] = ()
+    config_indices: tuple[str, ...] = ()
     index_attribute: str = "layer_idx"
+    inherited: tuple[str, ...] = ()
 
-    def prefix(self, block: int) -> str:
-        """What the names of a block's parameters begin with."""
-        return f"{self.path}.{block}."
+    def block_of(self, name: str) -> int | None:
+        """The block that holds a parameter or module, None where none does or whichever comes first."""
+        index, _, member = name.removeprefix(f"{self.path}.").partition(".")
+        is_inherited = any(f"{member}.".startswith(f"{own}.") for own in self.inherited)
+        return None if not name.startswith(f"{self.path}.") or is_inherited else int(index)
 
 
 @dataclass(frozen=True)
@@ -188,16 +215,17 @@ class Topology:
         """Every axis that this model offers, in the order of the topology."""
         return tuple(dict.fromkeys([group.axis for group in self.groups] + [stack.axis for stack in self.stacks]))
 
+    def place(self, name: str) -> tuple[str, int] | None:
+        """The stack and block that hold a parameter or module, None for what lies in no block."""
+        found = ((stack.name, stack.block_of(name)) for stack in self.stacks)
+        return next(((stack, block) for stack, block in found if block is not None), None)
+
     @cached_property
     def owner(self) -> Mapping[str, tuple[str, int]]:
         """The stack and block that hold each unit group, for the groups inside a block."""
-        owners = {}
-        for stack in self.stacks:
-            for group in self.groups:
-                for block in range(stack.num_blocks):
-                    if group.slices[0].parameter.startswith(stack.prefix(block)):
-                        owners[group.name] = (stack.name, block)
-        return owners
+        places = {group.name: {self.place(part.parameter) for part in group.slices} for group in self.groups}
+        single = {name: next(iter(found)) for name, found in places.items() if len(found) == 1}
+        return {name: place for name, place in single.items() if place}
 
     @cached_property
     def slices_of(self) -> Mapping[str, tuple[tuple[UnitGroup, Slice], ...]]:
@@ -215,12 +243,8 @@ class Topology:
 
     def is_dropped(self, name: str, spec: SubnetSpec) -> bool:
         """Whether a parameter or module lies in a block that the spec drops."""
-        for stack in self.stacks:
-            head = f"{stack.path}."
-            if name.startswith(head):
-                index = name[len(head) :].partition(".")[0]
-                return int(index) not in spec.blocks[stack.name]
-        return False
+        place = self.place(name)
+        return place is not None and place[1] not in spec.blocks[place[0]]
 
     def is_alive(self, group: UnitGroup, blocks: Mapping[str, tuple[int, ...]]) -> bool:
         """Whether a group lies outside the dropped blocks."""
@@ -230,7 +254,7 @@ class Topology:
     def spec(self, units: Mapping[str, int], blocks: Mapping[str, Iterable[int]]) -> SubnetSpec:
         """A valid spec: sizes of groups inside dropped blocks are left out, groups and stacks not given stay whole.
 
-        Raises: TopologyError for an unknown name, a number of units outside 1..num_units, or no remaining block.
+        Raises: TopologyError for an unknown name, a number of units outside least..num_units, or no remaining block.
         """
         known_stacks = {stack.name for stack in self.stacks}
         for name in (*(set(units) - set(self.by_name)), *(set(blocks) - known_stacks)):
@@ -243,8 +267,9 @@ class Topology:
                 )
         sizes = {g.name: units.get(g.name, g.num_units) for g in self.groups if self.is_alive(g, kept)}
         for name, size in sizes.items():
-            if not 1 <= size <= self.by_name[name].num_units:
-                raise TopologyError(f"group {name!r} keeps {size} units: write 1..{self.by_name[name].num_units}")
+            group = self.by_name[name]
+            if not group.least <= size <= group.num_units:
+                raise TopologyError(f"group {name!r} keeps {size} units: write {group.least}..{group.num_units}")
         return SubnetSpec(sizes, kept)
 
     @property

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -95,6 +96,19 @@ def run_stage(job: Job, data: TaskData, machine: Machine, folder: Path, progress
         raise InterruptedRunError(
             f"stopped in stage {job.name!r} at step {trainer.state.global_step}; a checkpoint is in {folder}"
         )
+
+
+def check_trackers(machine: Machine) -> None:
+    """Check that the trackers are known and installed.
+
+    Raises: RunError.
+    """
+    try:
+        for tracker in get_reporting_integration_callbacks(list(machine.trackers)):
+            tracker()
+    except (ValueError, RuntimeError, ImportError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise RunError(f"machine.trackers: {reason}") from error
 
 
 def _is_about_files(error: Exception) -> bool:

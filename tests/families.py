@@ -7,6 +7,11 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from slimformer import SuperNet, backbone_for, testing
+from slimformer.cost import COSTS, Workload
+from slimformer_counters.flops import sdpa_mapping
 
 BERT_SIZES = {
     "hidden_size": 32,
@@ -35,3 +40,15 @@ def build(family: str, head: str, attention: str, *, config: str = "", **sizes: 
     """
     made = getattr(transformers, f"{config or family}Config")(**sizes, attn_implementation=attention)
     return scatter_(getattr(transformers, f"{family}{head}")(made))
+
+
+def check_flops(model: Any) -> None:
+    """The FLOPs of two random sub-networks are those that torch's counter sees while their extractions run."""
+    backbone = backbone_for(model)
+    supernet = SuperNet(model, backbone.topology(model))
+    price = COSTS.build("flops").price(supernet, backbone, Workload(2, 9))
+    for spec in testing.random_specs(supernet.topology, 2, torch.Generator().manual_seed(0)):
+        counter = FlopCounterMode(display=False, custom_mapping=sdpa_mapping())
+        with torch.no_grad(), counter:
+            supernet.extract(spec)(**backbone.example(model, 2, 9))
+        assert price(spec) == counter.get_total_flops()

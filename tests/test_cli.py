@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from slimformer import cli, commands
+from slimformer import cli, inspection
 from slimformer.errors import InfeasibleError, InterruptedRunError
 from slimformer.registry import REGISTRIES
 
@@ -161,12 +161,15 @@ def test_inspecting_a_folder_that_is_no_model_is_one_line(slimformer, tmp_path, 
     assert said in one_line(stderr)
 
 
-def test_a_model_of_no_known_family_names_the_families_there_are(slimformer, tmp_path):
+def test_a_model_in_which_nothing_can_be_proven_elastic_is_refused_with_the_reasons(slimformer, tmp_path):
     text = json.dumps({"model_type": "mamba", "architectures": ["MambaForCausalLM"], "num_hidden_layers": 1, "hidden_size": 8})
     (tmp_path / "config.json").write_text(text)
     code, _, stderr = slimformer("inspect", str(tmp_path))
     assert code == 2
-    assert "no backbone describes MambaForCausalLM; there are:" in one_line(stderr)
+    *progress, last = stderr.splitlines()
+    assert progress[0] == "tracing MambaForCausalLM"
+    assert last.startswith("slimformer: nothing in MambaForCausalLM could be proven elastic: ")
+    assert "backbone.layers.0.mixer.out_proj: " in last
 
 
 @pytest.mark.parametrize(
@@ -178,14 +181,14 @@ def test_the_exit_code_tells_what_happened(slimformer, monkeypatch, error, code)
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr(commands, "inspect_checkpoint", fail)
+    monkeypatch.setattr(inspection, "inspect_checkpoint", fail)
     found, _, stderr = slimformer("inspect", "x")
     assert found == code
     one_line(stderr)
 
 
 def test_an_error_of_our_own_making_keeps_its_traceback(slimformer, monkeypatch):
-    monkeypatch.setattr(commands, "inspect_checkpoint", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(inspection, "inspect_checkpoint", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         slimformer("inspect", "x")
 

@@ -28,7 +28,8 @@ def test_every_command_that_the_pages_show_has_only_options_that_exist():
         line.strip().strip("`")
         for page in PAGES
         for line in re.findall(
-            r"slimformer (?:run|search|evaluate|export|list|inspect)[^`\n|\]]*", page.read_text(encoding="utf-8")
+            r"slimformer (?:run|search|evaluate|export|list|inspect|compare|new-backbone)[^`\n|\]]*",
+            page.read_text(encoding="utf-8"),
         )
     }
     assert shown

@@ -20,7 +20,7 @@ def topology() -> Topology:
         for b in range(2)
     ]
     outside = UnitGroup("outside", "width.other", 5, (Slice("head.weight", 0),))
-    return Topology((*groups, outside), (BlockStack("stack", "depth", "blocks", 2, "embeddings"),))
+    return Topology((*groups, outside), (BlockStack("stack", "depth", "blocks", 2),))
 
 
 SHAPES = {f"blocks.{b}.{name}.weight": shape for b in range(2) for name, shape in (("up", (6, 4)), ("down", (4, 6)))}
@@ -104,7 +104,7 @@ def test_owner_gives_the_block_of_each_group_inside_one(topology) -> None:
 
 def test_block_1_does_not_own_the_groups_of_block_10() -> None:
     group = UnitGroup("heads.10", "width", 1, (Slice("blocks.10.up.weight", 0),))
-    topology = Topology((group,), (BlockStack("stack", "depth", "blocks", 11, "embeddings"),))
+    topology = Topology((group,), (BlockStack("stack", "depth", "blocks", 11),))
     assert topology.owner["heads.10"] == ("stack", 10)
 
 

@@ -118,16 +118,17 @@ def _price(supernet: SuperNet, counts: Mapping[str, int]) -> Polynomial:
 def _scale(model: nn.Module, topology: Topology, name: str) -> Scale:
     """The groups to whose numbers of units the FLOPs that a module computes itself are proportional; none: constant.
 
-    A leaf multiplies by its weight: they are proportional to the weight's size. A module with children multiplies what they
-    wrote (attention's scores and context): they are proportional to the units that its children write.
+    A module whose children write units multiplies those (attention's scores and context). Any other multiplies by its own
+    weights: the FLOPs are proportional to the weights' size. Tables count for nothing.
 
     Raises: TopologyError where the module's weights or children disagree.
     """
     module = model.get_submodule(name)
     prefix = f"{name}." if name else ""
     children = [f"{prefix}{child}.weight" for child, _ in module.named_children()]
-    weights = [prefix + key for key, p in module.named_parameters(recurse=False) if p.dim() > 1]
-    scales = _written(topology, children) if children else {_sliced(topology, weight) for weight in weights}
+    first = {id(parameter): key for key, parameter in reversed(list(model.named_parameters(remove_duplicate=False)))}
+    weights = [first[id(p)] for _, p in module.named_parameters(recurse=False) if p.dim() > 1]
+    scales = _written(topology, children) or {_sliced(topology, weight) for weight in weights}
     if len(scales) > 1:
         found = " or ".join(sorted(" x ".join(group.name for group in scale) or "nothing" for scale in scales))
         raise TopologyError(f"the FLOPs that {name!r} computes itself could scale with {found}: give each its own module")
@@ -140,5 +141,9 @@ def _written(topology: Topology, weights: Iterable[str]) -> set[Scale]:
 
 
 def _sliced(topology: Topology, weight: str) -> Scale:
-    """The groups to whose numbers of units a weight's size is proportional."""
-    return tuple(sorted(topology.elastic_dims.get(weight, {}).values(), key=lambda group: group.name))
+    """The groups to whose numbers of units the FLOPs of a product with a weight are proportional.
+
+    A token meets as many experts as the router picks, however many there are: those that a weight holds do not count.
+    """
+    found = {group.name: group for group, part in topology.slices_of.get(weight, ()) if part.role not in ("hold", "neither")}
+    return tuple(found[name] for name in sorted(found))

@@ -27,6 +27,7 @@ def hollow(model: nn.Module, dtype: str = "") -> nn.Module:
     """A copy of a model, in eval mode, whose parameters and buffers have shapes only; to be made inside `without_numbers`.
 
     dtype: the number type of its floating-point parameters and buffers; "" for the model's own.
+    Its experts multiply in one product of a fixed shape: a loop over those that tokens chose needs the tokens.
     """
     import torch
 
@@ -36,4 +37,7 @@ def hollow(model: nn.Module, dtype: str = "") -> nn.Module:
 
     memo: dict[int, Any] = {id(buffer): empty(buffer) for buffer in model.buffers()}
     memo |= {id(parameter): torch.nn.Parameter(empty(parameter), requires_grad=False) for parameter in model.parameters()}
-    return copy.deepcopy(model, memo).eval()
+    copied: Any = copy.deepcopy(model, memo).eval()
+    if getattr(getattr(copied, "config", None), "_experts_implementation", None):
+        copied.set_experts_implementation("batched_mm")
+    return copied

@@ -72,22 +72,13 @@ def polynomial(topology: Topology, shares: Iterable[Share]) -> Polynomial:
     collected: dict[Place, Counter[tuple[str, ...]]] = defaultdict(Counter)
     for share in shares:
         groups = tuple(sorted(group.name for group in share.groups))
-        collected[place_of(topology, share.name)][groups] += share.coefficient
+        collected[topology.place(share.name) or OUTSIDE][groups] += share.coefficient
 
     def terms(place: Place) -> Terms:
         return tuple((coefficient, groups) for groups, coefficient in collected[place].items())
 
     blocks = {stack.name: tuple(terms((stack.name, block)) for block in range(stack.num_blocks)) for stack in topology.stacks}
     return Polynomial(terms(OUTSIDE), blocks)
-
-
-def place_of(topology: Topology, name: str) -> Place:
-    """The stack and block in which a parameter or module lies."""
-    for stack in topology.stacks:
-        for block in range(stack.num_blocks):
-            if f"{name}.".startswith(stack.prefix(block)):
-                return stack.name, block
-    return OUTSIDE
 
 
 def _value(terms: Terms, units: Mapping[str, int]) -> int:

@@ -26,7 +26,7 @@ class GPT2:
         prefix, blocks = prefix_of(model), model.config.n_layer
         path = f"{prefix}h"
         groups = [group for block in range(blocks) for group in _groups(model, f"{path}.{block}", block)]
-        return Topology(tuple(groups), (BlockStack("decoder", "depth", path, blocks, f"{prefix}drop", "n_layer"),))
+        return Topology(tuple(groups), (BlockStack("decoder", "depth", path, blocks, config_field="n_layer"),))
 
     def example(self, model: Any, batch_size: int, length: int) -> Batch:
         return text_example(batch_size, length, model.config.n_positions)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from slimformer.backbone import BACKBONES
 from slimformer.data import Batch
-from slimformer.describe import prefix_of, text_example, type_of
-from slimformer.topology import Attribute, BlockStack, Topology, UnitGroup, linear
+from slimformer.describe import LEAST_STREAM, adds, inputs, norms, prefix_of, text_example, type_of
+from slimformer.errors import TopologyError
+from slimformer.topology import Attribute, BlockStack, Slice, Topology, UnitGroup, linear
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +20,13 @@ MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 @BACKBONES.register("bert")
 @dataclass(frozen=True)
 class BertFamily:
-    """BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA: heads and feed-forward neurons (width), blocks (depth)."""
+    """BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA: heads and feed-forward neurons (width), blocks (depth).
+
+    hidden: the width of the residual stream is elastic too (axis "hidden"). What a pooler or a classifier's first layer writes
+        stays whole.
+    """
+
+    hidden: bool = False
 
     def describes(self, model: nn.Module) -> bool:
         return type_of(model) in MODEL_TYPES
@@ -31,10 +38,9 @@ class BertFamily:
         groups = []
         for block in range(config.num_hidden_layers):
             groups += [_heads(f"{path}.{block}", block, config), _neurons(f"{path}.{block}", block, config)]
-        embeddings = f"{prefix}embeddings"
-        if hasattr(model.get_submodule(prefix.rstrip(".")), "embeddings_project"):
-            embeddings = f"{prefix}embeddings_project"
-        stack = BlockStack("encoder", "depth", path, config.num_hidden_layers, embeddings)
+        stack = BlockStack("encoder", "depth", path, config.num_hidden_layers)
+        if self.hidden:
+            groups.append(_stream(model, prefix, config))
         return Topology(tuple(groups), (stack,))
 
     def example(self, model: Any, batch_size: int, length: int) -> Batch:
@@ -70,3 +76,46 @@ def _neurons(block: str, index: int, config: Any) -> UnitGroup:
         slices=(*linear(f"{block}.intermediate.dense", 0, 1), *linear(f"{block}.output.dense", 1, 1)),
         config_field="intermediate_size",
     )
+
+
+def _stream(model: Any, prefix: str, config: Any) -> UnitGroup:
+    """The residual stream: what enters it, the norms over it, and what reads it."""
+    parts = [*_entry(model, prefix), *_exit(model, prefix)]
+    for block in (f"{prefix}encoder.layer.{index}" for index in range(config.num_hidden_layers)):
+        for name in ("query", "key", "value"):
+            parts += inputs(model, f"{block}.attention.self.{name}")
+        parts += inputs(model, f"{block}.intermediate.dense")
+        for name in ("attention.output", "output"):
+            parts += (*adds(model, f"{block}.{name}.dense"), *norms(model, f"{block}.{name}.LayerNorm"))
+    return UnitGroup("hidden", "hidden", config.hidden_size, tuple(parts), least=LEAST_STREAM)
+
+
+def _entry(model: Any, prefix: str) -> list[Slice]:
+    if hasattr(model.get_submodule(prefix.rstrip(".")), "embeddings_project"):
+        return [*adds(model, f"{prefix}embeddings_project")]
+    embeddings = f"{prefix}embeddings"
+    tables = ("word_embeddings", "position_embeddings", "token_type_embeddings")
+    return [
+        *(part for name in tables for part in adds(model, f"{embeddings}.{name}")),
+        *norms(model, f"{embeddings}.LayerNorm"),
+    ]
+
+
+def _exit(model: Any, prefix: str) -> list[Slice]:
+    """The first layers behind the last block; a masked-language-model head goes on with the stream, up to the decoder.
+
+    Raises: TopologyError for a head that is not known.
+    """
+    there = {name for name, _ in model.named_modules()}
+    words = model.get_submodule(f"{prefix}embeddings.word_embeddings").weight
+    for head, norm in (("cls.predictions.transform", "LayerNorm"), ("lm_head", "layer_norm")):
+        if f"{head}.dense" in there:
+            decoder = f"{head.removesuffix('.transform')}.decoder"
+            is_tied = model.get_submodule(decoder).weight is words
+            transform = (*inputs(model, f"{head}.dense"), *adds(model, f"{head}.dense"), *norms(model, f"{head}.{norm}"))
+            return [*transform, *([] if is_tied else inputs(model, decoder))]
+    readers = (f"{prefix}pooler.dense", "classifier.dense", "discriminator_predictions.dense", "qa_outputs", "classifier")
+    reader = next((name for name in readers if name in there), "")
+    if not reader and prefix:
+        raise TopologyError(f"the axis hidden is not described for the head of {type(model).__name__}: leave it out")
+    return [*inputs(model, reader)] if reader else []

@@ -29,7 +29,7 @@ class DebertaV2:
         prefix, blocks = prefix_of(model), model.config.num_hidden_layers
         path = f"{prefix}encoder.layer"
         groups = [group for block in range(blocks) for group in _groups(model, f"{path}.{block}", block)]
-        stack = BlockStack("encoder", "depth", path, blocks, f"{prefix}embeddings")
+        stack = BlockStack("encoder", "depth", path, blocks)
         has_convolution = model.get_submodule(f"{prefix}encoder").conv is not None
         return Topology(tuple(groups), () if has_convolution else (stack,))
 

@@ -26,7 +26,7 @@ class DistilBert:
         prefix, blocks = prefix_of(model), model.config.n_layers
         path = f"{prefix}transformer.layer"
         groups = [group for block in range(blocks) for group in _groups(model, f"{path}.{block}", block)]
-        stack = BlockStack("encoder", "depth", path, blocks, f"{prefix}embeddings", "n_layers")
+        stack = BlockStack("encoder", "depth", path, blocks, config_field="n_layers")
         return Topology(tuple(groups), (stack,))
 
     def example(self, model: Any, batch_size: int, length: int) -> Batch:

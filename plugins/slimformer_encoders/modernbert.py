@@ -26,7 +26,7 @@ class ModernBert:
         prefix, blocks = prefix_of(model), model.config.num_hidden_layers
         path = f"{prefix}layers"
         groups = [group for block in range(blocks) for group in _groups(model, f"{path}.{block}", block)]
-        stack = BlockStack("encoder", "depth", path, blocks, f"{prefix}embeddings", config_lists=("layer_types",))
+        stack = BlockStack("encoder", "depth", path, blocks, config_lists=("layer_types",))
         return Topology(tuple(groups), (stack,))
 
     def example(self, model: Any, batch_size: int, length: int) -> Batch:

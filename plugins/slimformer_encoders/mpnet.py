@@ -30,7 +30,7 @@ class MPNet:
         prefix, blocks = prefix_of(model), model.config.num_hidden_layers
         path = f"{prefix}encoder.layer"
         groups = [group for block in range(blocks) for group in _groups(model, f"{path}.{block}", block)]
-        return Topology(tuple(groups), (BlockStack("encoder", "depth", path, blocks, f"{prefix}embeddings"),))
+        return Topology(tuple(groups), (BlockStack("encoder", "depth", path, blocks),))
 
     def example(self, model: Any, batch_size: int, length: int) -> Batch:
         return text_example(batch_size, length, model.config.max_position_embeddings - 2)

@@ -29,7 +29,7 @@ class ViTFamily:
         prefix, blocks = prefix_of(model), model.config.num_hidden_layers
         path = f"{prefix}{PATHS[type_of(model)]}"
         groups = [group for block in range(blocks) for group in _groups(model, f"{path}.{block}", block)]
-        return Topology(tuple(groups), (BlockStack("encoder", "depth", path, blocks, f"{prefix}embeddings"),))
+        return Topology(tuple(groups), (BlockStack("encoder", "depth", path, blocks),))
 
     def example(self, model: Any, batch_size: int, length: int) -> Batch:
         size = model.config.image_size

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from slimformer.data import Batch, Outputs
-from slimformer.distill.base import TERMS, Padding, mean_square
+from slimformer.distill.base import TERMS, Padding, Width, mean_square
+from slimformer.options import Weight
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,15 +18,16 @@ if TYPE_CHECKING:
 class EmbeddingMSE:
     """Mean square error between the embeddings, summed over block stacks (DynaBERT, arXiv 2004.04037, equation 3)."""
 
-    weight: float = 1.0
+    weight: Weight = 1.0
     padding: Padding = "exclude"
+    width: Width = "same"
     needs_hidden: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = True
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         losses = [
-            mean_square(states.embeddings, teacher.hidden[stack].embeddings, batch, self.padding)
+            mean_square(states.embeddings, teacher.hidden[stack].embeddings, batch, self.padding, self.width)
             for stack, states in student.hidden.items()
         ]
         return sum(losses[1:], start=losses[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ def detach(outputs: Outputs) -> Outputs:
 
 @contextmanager
 def _recorder(network: nn.Module, topology: Topology) -> Iterator[dict[str, list[Tensor]]]:
-    """Collect, by stack, the embeddings and then every block's output, by forward hooks on the modules named there.
+    """Collect, by stack, the embeddings (what enters its first block) and then every block's output, by hooks on the blocks.
 
     transformers' own `output_hidden_states` goes by class and loses blocks of other classes, hence hooks.
     """
@@ -62,8 +63,12 @@ def _recorder(network: nn.Module, topology: Topology) -> Iterator[dict[str, list
         def keep(module: nn.Module, args: Any, output: Any, name: str = stack.name) -> None:
             record[name].append(output if isinstance(output, torch.Tensor) else output[0])
 
-        blocks = network.get_submodule(stack.path).children()
-        handles += [part.register_forward_hook(keep) for part in (network.get_submodule(stack.embeddings), *blocks)]
+        def enter(module: nn.Module, args: Any, kwargs: Any, name: str = stack.name) -> None:
+            record[name].append(next(chain(args, kwargs.values())))
+
+        blocks = list(network.get_submodule(stack.path).children())
+        handles.append(blocks[0].register_forward_pre_hook(enter, with_kwargs=True))
+        handles += [block.register_forward_hook(keep) for block in blocks]
     try:
         yield record
     finally:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from slimformer.data import Batch, HiddenStates, Outputs
-from slimformer.distill.base import TERMS, Padding, mean_square
+from slimformer.distill.base import TERMS, Padding, Width, mean_square
+from slimformer.options import Weight
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,16 +27,17 @@ class HiddenMSE:
     With the keep-last rule "output" and with the released code's rule "input" give the same teacher states.
     """
 
-    weight: float = 1.0
+    weight: Weight = 1.0
     layer_map: LayerMap = "output"
     padding: Padding = "exclude"
+    width: Width = "same"
     needs_hidden: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = True
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         losses = [
-            mean_square(state, teacher.hidden[stack].states[target], batch, self.padding)
+            mean_square(state, teacher.hidden[stack].states[target], batch, self.padding, self.width)
             for stack, states in student.hidden.items()
             for state, target in zip(states.states, targets(states, teacher.hidden[stack], self.layer_map), strict=True)
         ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from slimformer.data import Batch, Outputs
 from slimformer.distill.base import TERMS
+from slimformer.options import Weight
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class Labels:
     """The task's own loss on the labels (cross-entropy, or mean square error for regression): no teacher."""
 
-    weight: float = 1.0
+    weight: Weight = 1.0
     needs_hidden: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = True
     needs_teacher: ClassVar[bool] = False

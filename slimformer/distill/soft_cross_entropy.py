@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from slimformer.data import Batch, Outputs
 from slimformer.distill.base import TERMS
+from slimformer.errors import WorkloadError
+from slimformer.options import Weight
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,8 +39,8 @@ class SoftCrossEntropy:
         in the released code, which then trains no head).
     """
 
-    weight: float = 1.0
-    temperature: float = 1.0
+    weight: Weight = 1.0
+    temperature: Annotated[float, Field(gt=0)] = 1.0
     regression: Literal["mse", "none"] = "mse"
     over: Literal["classes", "tokens"] = "classes"
     needs_hidden: ClassVar[bool] = False
@@ -58,8 +62,16 @@ class SoftCrossEntropy:
 
 
 def _hide_padding(logits: Tensor, batch: Batch) -> Tensor:
-    """Float[Tensor, "batch tokens"] with a probability of zero, and no gradient, at padding tokens."""
+    """Float[Tensor, "batch tokens"] with a probability of zero, and no gradient, at padding tokens.
+
+    Raises: WorkloadError where there is not one logit for each token.
+    """
     mask = batch.get("attention_mask")
+    if mask is not None and mask.shape != logits.shape:
+        raise WorkloadError(
+            f'soft_cross_entropy: over = "tokens" needs a logit for each of the {mask.shape[1]} tokens, and this head has '
+            f'{logits.shape[-1]} in the last dimension: write over = "classes"'
+        )
     return logits if mask is None else logits.masked_fill(mask == 0, HIDDEN)
 
 

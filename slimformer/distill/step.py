@@ -12,7 +12,6 @@ from torch import Tensor
 from slimformer.data import Batch, Outputs
 from slimformer.distill.base import Term
 from slimformer.distill.forward import detach, forward
-from slimformer.space import count
 from slimformer.supernet import SuperNet
 from slimformer.topology import SubnetSpec, Topology
 
@@ -126,7 +125,5 @@ def follow_spec(topology: Topology, spec: SubnetSpec, follow: tuple[str, ...]) -
     for name, size in spec.units.items():
         group = topology.by_name[name]
         shares[group.axis] = max(shares.get(group.axis, 0.0), size / group.num_units)
-    units = {
-        g.name: spec.units.get(g.name, count(g.num_units, shares.get(g.axis, 1.0))) for g in topology.groups if follows(g.axis)
-    }
+    units = {g.name: spec.units.get(g.name, g.at(shares.get(g.axis, 1.0))) for g in topology.groups if follows(g.axis)}
     return topology.spec(units, {s.name: spec.blocks[s.name] for s in topology.stacks if follows(s.axis)})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from slimformer.data import Batch, to_device
+from slimformer.errors import TopologyError
 from slimformer.importance.base import SCORERS, Scores, readers, strength
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class ActivationNorm:
     def __call__(self, supernet: SuperNet, batches: Iterable[Batch]) -> Scores:
         import torch
 
+        _check_readers(supernet)
         network = supernet.frozen(supernet.topology.full)
         device = next(network.parameters()).device
         mask: list[Tensor] = []
@@ -57,6 +59,17 @@ class ActivationNorm:
         return sum(units[1:], start=units[0]).sqrt().cpu()
 
 
+def _check_readers(supernet: SuperNet) -> None:
+    """Raises: TopologyError where a group's units are the input of no module: experts, and the neurons inside them."""
+    for group in supernet.topology.groups:
+        for part in (part for part in group.slices if part.carries):
+            if part.role == "hold" or supernet.model.get_parameter(part.parameter).dim() > 2:
+                raise TopologyError(
+                    f"activation_norm cannot see the units of {group.name!r}, which lie inside stacked experts: "
+                    "use first_order or magnitude"
+                )
+
+
 def _adder(total: Tensor, mask: list[Tensor]) -> Callable[..., Any]:
     """Adds the squares of a module's input to `total`, Float[Tensor, "columns"], over the tokens that are not padding."""
 
@@ -65,6 +78,6 @@ def _adder(total: Tensor, mask: list[Tensor]) -> Callable[..., Any]:
         for index, example in enumerate(values):  # an example at a time: the squares stay small
             squares = example.float().square()
             is_masked = bool(mask) and values.shape[:2] == mask[0].shape
-            total.add_(mask[0][index] @ squares if is_masked else squares.flatten(0, -2).sum(0))
+            total.add_(mask[0][index] @ squares if is_masked else squares.reshape(-1, len(total)).sum(0))
 
     return hook

@@ -37,10 +37,7 @@ SCORERS: Registry[Scorer] = Registry("importance scorer", "scorers")
 
 
 def readers(group: UnitGroup) -> list[tuple[str, int]]:
-    """The modules that read a group's units, each with the unit size: those whose weight is sliced by input column.
-
-    Where a weight has more dimensions than an input and an output (stacked experts) no module's input holds the units.
-    """
+    """The modules that read a group's units, each with the unit size: those whose weight is sliced by input column."""
     return [(part.module, part.unit_size) for part in group.slices if part.reads]
 
 

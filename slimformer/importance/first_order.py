@@ -11,7 +11,7 @@ from slimformer.data import Batch, to_device
 from slimformer.importance.base import SCORERS, Scores
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from slimformer.importance.gates import GateKey
     from slimformer.supernet import SuperNet
@@ -41,13 +41,16 @@ class FirstOrder:
     needs_data: ClassVar[bool] = True
 
     def __call__(self, supernet: SuperNet, batches: Iterable[Batch]) -> Scores:
+        return self.of(supernet.frozen(supernet.topology.full), supernet.topology, batches)
+
+    def of(self, network: nn.Module, topology: Topology, batches: Iterable[Batch]) -> Scores:
+        """The scores of the units of a network with frozen weights; the groups of `topology` are as large as they are in it."""
         import torch
 
         from slimformer.importance.gates import gated
 
-        network = supernet.frozen(supernet.topology.full)
         device = next(network.parameters()).device
-        with gated(network, supernet.topology) as gates:
+        with gated(network, topology) as gates:
             sums = {key: torch.zeros_like(gate) for key, gate in gates.items()}
             totals = {key: torch.zeros_like(gate) for key, gate in gates.items()}
             for batch in batches:
@@ -57,7 +60,7 @@ class FirstOrder:
                     sums[key] += gradient
                     totals[key] += _step(self.reduction, gradient, sums[key])
         ends = sums if self.reduction == "abs_of_sum" else totals
-        return _per_group(ends, supernet.topology)
+        return _per_group(ends, topology)
 
 
 def _step(reduction: Reduction, gradient: Tensor, running: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class Magnitude:
         scores = {}
         for group in supernet.topology.groups:
             total = torch.zeros(group.num_units)
-            for part in (part for part in group.slices if part.reads):
+            for part in (part for part in group.slices if part.carries):
                 weight = supernet.model.get_parameter(part.parameter).detach().float().cpu()
                 total += strength(weight, part.dim).unflatten(0, (-1, part.unit_size)).sum(1)
             scores[group.name] = total.sqrt()

@@ -66,7 +66,7 @@ class Choices:
 
     def _sizes(self, group: UnitGroup) -> tuple[int, ...]:
         ratios = self._ratios(group.axis)
-        uniform = {count(group.num_units, ratio) for ratio in ratios}
+        uniform = {group.at(ratio) for ratio in ratios}
         if len(uniform) == 1:
             return tuple(uniform)
         step = next((m for name, m in self.multiples.items() if _covers(name, group.axis)), default_multiple(group.num_units))

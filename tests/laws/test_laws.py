@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from slimformer import SuperNet, backbone_for, testing
+from slimformer import Axis, Space, SuperNet, backbone_for, testing
 from slimformer.cost import COSTS
+from slimformer.space import DEPTH_POLICIES
 from slimformer.topology import Attribute, Slice, SubnetSpec, Topology, UnitGroup
 
 TWELVE = {"num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 48, "intermediate_size": 24}
@@ -63,17 +64,12 @@ def test_checking_leaves_the_model_as_it_was(tiny) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_uniform_specs_hold_the_twelve_points_and_each_axis_alone(supernet) -> None:
+def test_uniform_specs_hold_all_widths_by_all_depths_and_each_axis_alone(supernet) -> None:
     specs = testing.uniform_specs(supernet.topology)
-    halves = [spec for spec in specs if spec.units.get("encoder.0.heads") == 2]
+    quarters = [spec for spec in specs if spec.units.get("encoder.0.heads") == 1]
     assert specs[0] == supernet.topology.full
-    assert len(specs) == 12 + 3 + 3
-    assert {(spec.units["encoder.0.ffn"], len(spec.blocks["encoder"])) for spec in halves} == {
-        (32, 4),
-        (32, 3),
-        (32, 2),
-        (64, 4),
-    }
+    assert len(specs) == 6 + 2
+    assert {(s.units["encoder.0.ffn"], len(s.blocks["encoder"])) for s in quarters} == {(16, 4), (16, 2), (64, 4)}
 
 
 def test_random_specs_are_valid_and_follow_the_generator(supernet) -> None:
@@ -121,7 +117,8 @@ def break_group(bert):
 @pytest.fixture
 def points_of():
     def points(topology: Topology) -> list[SubnetSpec]:
-        return testing.uniform_specs(topology)[:12]
+        axes = (Axis("width", (1.0, 0.75, 0.5, 0.25)), Axis("depth", (1.0, 0.75, 0.5)))
+        return [point.spec for point in Space(topology, axes, DEPTH_POLICIES.build("keep_last")).points()]
 
     return points
 
@@ -147,7 +144,7 @@ def test_a_forgotten_slice_breaks_a_law(break_group, heads, forgotten: int) -> N
 
 def test_a_wrong_attribute_that_only_shows_in_sub_networks_breaks_law_3(break_group, heads) -> None:
     wrong = Attribute(heads.attributes[0].module, "attention_head_size", 2)
-    with pytest.raises(AssertionError, match=r"law 3 .*'encoder.0.heads': 3"):
+    with pytest.raises(AssertionError, match=r"law 3 .*'encoder.0.heads': 2"):
         break_group(attributes=(wrong,))
 
 
@@ -160,7 +157,7 @@ def test_units_that_no_forward_pass_reads_break_law_8(bert) -> None:
     bert.unused = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 2))
     slices = (Slice("unused.0.weight", 0), Slice("unused.0.bias", 0), Slice("unused.1.weight", 1))
     topology = Topology((UnitGroup("unused", "width", 4, slices),), ())
-    with pytest.raises(AssertionError, match=r"law 8 .*'unused': 4.* and .*'unused': 3"):
+    with pytest.raises(AssertionError, match=r"law 8 .*'unused': 4.* and .*'unused': 2"):
         testing.check_backbone(Broken(topology, backbone_for(bert).example), bert)
 
 

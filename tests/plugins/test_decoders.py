@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from slimformer import SuperNet, backbone_for, testing
+from slimformer.errors import TopologyError
 from slimformer.export import export, load
-from slimformer.importance import FirstOrder, Magnitude
-from tests.families import build
+from slimformer.importance import ActivationNorm, FirstOrder, Magnitude
+from tests.families import build, check_flops
 
 LLAMA_SIZES = {
     "hidden_size": 32,
@@ -24,6 +25,7 @@ LLAMA_SIZES = {
     "use_cache": False,
 }
 MIXED = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "sliding_window": 4}
+MOE = {"num_experts_per_tok": 2, "moe_intermediate_size": 24, "experts_implementation": "eager"}
 FAMILIES: dict[str, dict[str, Any]] = {
     "Llama": {"tie_word_embeddings": True, "attention_bias": True},
     "Mistral": {"sliding_window": 4},
@@ -32,6 +34,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "Gemma": {"hidden_activation": "gelu_pytorch_tanh"},
     "Gemma2": MIXED,
     "Gemma3": MIXED,
+    "Phi3": {},
+    "Mixtral": MOE | {"num_local_experts": 5, "intermediate_size": 24, "experts_implementation": "batched_mm"},
+    "Qwen2Moe": MOE | {"num_experts": 5, "shared_expert_intermediate_size": 16, "mlp_only_layers": [0]},
+    "Qwen3Moe": MOE | {"num_experts": 5, "mlp_only_layers": [1], "experts_implementation": "batched_mm"},
     "GPT2": {"n_embd": 32, "n_head": 4, "n_layer": 3, "n_inner": 48, "n_positions": 40, "vocab_size": 60, "use_cache": False},
 }
 ENDLESS = {"bos_token_id": 1, "eos_token_id": None, "pad_token_id": 0}
@@ -73,6 +79,36 @@ def test_every_sub_network_generates_the_same_with_and_without_a_cache(family: s
             assert torch.equal(slow, fast), spec
 
 
+@pytest.mark.parametrize("family", ["Phi3", "Mixtral", "Qwen3Moe"])
+def test_the_flops_of_fused_and_routed_decoders_are_those_that_the_extraction_runs(family: str) -> None:
+    check_flops(tiny(family, "eager"))
+
+
+def test_a_router_keeps_as_many_experts_as_it_picks() -> None:
+    model = tiny("Mixtral", "eager")
+    topology = backbone_for(model).topology(model)
+    experts = topology.by_name["decoder.0.experts"]
+    assert [experts.at(ratio) for ratio in (1.0, 0.6, 0.2)] == [5, 3, 2]
+    with pytest.raises(TopologyError, match=r"keeps 1 units: write 2\.\.5"):
+        topology.spec({"decoder.0.experts": 1}, {})
+
+
+def test_experts_are_scored_by_their_weights_and_what_the_loss_loses_with_them() -> None:
+    model = tiny("Mixtral", "eager")
+    supernet = SuperNet(model, backbone_for(model).topology(model))
+    ids = torch.randint(3, 60, (2, 7), generator=torch.Generator().manual_seed(0))
+    first_order = FirstOrder()(supernet, [{"input_ids": ids, "labels": ids}])
+    model(input_ids=ids, labels=ids).loss.backward()
+    weight = model.model.layers[1].mlp.experts.down_proj
+    product = (weight * weight.grad).detach()
+    torch.testing.assert_close(first_order["decoder.1.experts"], product.sum((1, 2)).abs(), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(first_order["decoder.1.ffn"], product.sum((0, 1)).abs(), rtol=1e-3, atol=1e-5)
+    squares = weight.detach().square()
+    torch.testing.assert_close(Magnitude()(supernet, [])["decoder.1.experts"], squares.sum((1, 2)).sqrt())
+    with pytest.raises(TopologyError, match=r"activation_norm cannot see the units of 'decoder.0.experts'"):
+        ActivationNorm()(supernet, [])
+
+
 def test_dropping_blocks_renumbers_them_and_filters_their_attention_types() -> None:
     model = tiny("Gemma2", "eager")
     supernet = SuperNet(model, backbone_for(model).topology(model))
@@ -91,6 +127,9 @@ def test_gpt2_that_scales_attention_by_its_block_keeps_the_laws() -> None:
 @pytest.mark.parametrize(("family", "widths", "is_stock"), [
     ("Llama", {"heads": 2, "ffn": 24}, True),
     ("Llama", {"heads": 2}, True),
+    ("Phi3", {"heads": 2, "ffn": 24}, True),
+    ("Mixtral", {"experts": 3, "heads": 2, "ffn": 12}, True),
+    ("Qwen2Moe", {"experts": 3, "shared": 4}, True),
     ("GPT2", {"ffn": 24}, True),
     ("GPT2", {"heads": 2, "ffn": 24}, False),
 ])  # fmt: skip

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from slimformer import SuperNet, backbone_for, testing
+from slimformer.errors import ExportError
 from slimformer.export import export, load
 from slimformer.rewiring import Shuffle
 from tests.families import BERT_SIZES, build
@@ -102,3 +103,16 @@ def test_modernbert_with_fused_layers_of_mixed_widths_is_exported(tmp_path) -> N
     batch = testing.random_batch(backbone_for(model), model, torch.Generator().manual_seed(0))
     spec = supernet.topology.spec({"encoder.0.heads": 2, "encoder.1.ffn": 7}, {"encoder": (0, 1)})
     assert not export(supernet, spec, None, batch, tmp_path / "out")
+
+
+def test_modernbert_without_its_first_block_whose_norm_is_missing_is_exported(tmp_path) -> None:
+    ends = {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+    model = build("ModernBert", CLASSIFIER, "sdpa", **BERT_SIZES, **ends, local_attention=4)
+    supernet = SuperNet(model, backbone_for(model).topology(model))
+    batch = testing.random_batch(backbone_for(model), model, torch.Generator().manual_seed(0))
+    spec = supernet.topology.spec({"encoder.1.ffn": 7}, {"encoder": (1, 2)})
+    assert not export(supernet, spec, None, batch, tmp_path / "out")
+    with torch.no_grad():
+        torch.testing.assert_close(load(tmp_path / "out")(**batch).logits, supernet.subnet(spec)(**batch).logits)
+    with pytest.raises(ExportError, match=r"does not build 'model.layers.0.attn_norm' as this sub-network has it"):
+        export(supernet, supernet.topology.spec({}, {"encoder": (2,)}), None, batch, tmp_path / "one")

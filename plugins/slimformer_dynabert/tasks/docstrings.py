@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slimformer.errors import DataError
+from slimformer.options import Count, Positive, Seed
 from slimformer.task import TASKS, TaskData
 from slimformer_dynabert.tasks.text import Goal, Limits, Rows, build, load_classifier
 
@@ -69,11 +70,11 @@ class Docstrings:
     """
 
     libraries: tuple[str, ...] = ("matplotlib", "networkx", "pandas", "scipy", "sklearn", "sympy", "torch", "transformers")
-    max_train: int = 4000
-    max_eval: int = 1000
-    calibration_size: int = 256
-    max_length: int = 48
-    seed: int = 0
+    max_train: Count = 4000
+    max_eval: Count = 1000
+    calibration_size: Count = 256
+    max_length: Positive = 48
+    seed: Seed = 0
     baselines: bool = True
 
     def load_model(self, checkpoint: str, attention: str) -> nn.Module:

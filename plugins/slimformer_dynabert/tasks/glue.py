@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slimformer.errors import DataError
+from slimformer.options import Count, Positive, Seed
 from slimformer.task import TASKS, TaskData
 from slimformer_dynabert.tasks.readers import FORMATS, Table, column, find_shards, first_line, read
 from slimformer_dynabert.tasks.text import Goal, Rows, build, class_numbers, limits_of, load_classifier, real_numbers
@@ -28,6 +29,7 @@ class Subset:
     classes: in the hub's order; empty for regression.
     headerless: the columns of the official file where it has no header.
     splits: name of the evaluation split -> the stems its file goes by.
+    repeats: how often the released TinyBERT varies each training text.
     """
 
     folder: str
@@ -37,6 +39,7 @@ class Subset:
     metrics: tuple[str, ...] = ("accuracy",)
     headerless: tuple[str, ...] = ()
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"validation": ("dev", "validation")})
+    repeats: int = 30
 
     @property
     def goal(self) -> Goal:
@@ -57,7 +60,7 @@ SUBSETS = {
         metrics=("matthews",),
         headerless=("source", "label", "mark", "sentence"),
     ),
-    "sst2": Subset("SST-2", SENTENCE, LABEL, ("negative", "positive")),
+    "sst2": Subset("SST-2", SENTENCE, LABEL, ("negative", "positive"), repeats=20),
     "mrpc": Subset(
         "MRPC",
         (("#1 String", "sentence1"), ("#2 String", "sentence2")),
@@ -71,6 +74,7 @@ SUBSETS = {
         ("is_duplicate", "label"),
         ("not_duplicate", "duplicate"),
         metrics=("accuracy", "f1"),
+        repeats=10,
     ),
     "stsb": Subset("STS-B", PAIR, ("score", "label"), (), metrics=("spearman", "pearson")),
     "mnli": Subset(
@@ -82,8 +86,9 @@ SUBSETS = {
             "validation_matched": ("dev_matched", "validation_matched"),
             "validation_mismatched": ("dev_mismatched", "validation_mismatched"),
         },
+        repeats=10,
     ),
-    "qnli": Subset("QNLI", (("question",), ("sentence",)), LABEL, ENTAILMENT),
+    "qnli": Subset("QNLI", (("question",), ("sentence",)), LABEL, ENTAILMENT, repeats=20),
     "rte": Subset("RTE", PAIR, LABEL, ENTAILMENT),
     "wnli": Subset("WNLI", PAIR, LABEL, ("not_entailment", "entailment")),
 }
@@ -100,26 +105,36 @@ class Glue:
     max_train, max_eval: a random part of this many examples; 0 for all.
     calibration_size: examples held out of train, at most a tenth of it.
     pad_to_max_length: pad every batch to max_length tokens, not to its longest example.
+    augmented: a file made by `slimformer augment`, for stages with examples = "augmented".
     """
 
     subset: str = "mrpc"
     path: str = ""
-    max_length: int = 128
-    max_train: int = 0
-    max_eval: int = 0
-    calibration_size: int = 512
-    seed: int = 0
+    max_length: Positive = 128
+    max_train: Count = 0
+    max_eval: Count = 0
+    calibration_size: Count = 512
+    seed: Seed = 0
     baselines: bool = False
     pad_to_max_length: bool = False
+    augmented: str = ""
 
     def load_model(self, checkpoint: str, attention: str) -> nn.Module:
         return load_classifier(checkpoint, attention, find_subset(self.subset).goal)
 
     def load(self, checkpoint: str) -> TaskData:
+        splits = self._splits()
+        return build(checkpoint, splits.pop("train"), splits, find_subset(self.subset).goal, limits_of(self), self.augmented)
+
+    def training_rows(self) -> Rows:
+        return self._splits()["train"]
+
+    def repeats(self) -> int:
+        return find_subset(self.subset).repeats
+
+    def _splits(self) -> dict[str, Rows]:
         subset = find_subset(self.subset)
-        splits = local_splits(subset, Path(self.path)) if self.path else hub_splits(subset, self.subset)
-        limits = limits_of(self)
-        return build(checkpoint, splits.pop("train"), splits, subset.goal, limits)
+        return local_splits(subset, Path(self.path)) if self.path else hub_splits(subset, self.subset)
 
 
 def find_subset(name: str) -> Subset:

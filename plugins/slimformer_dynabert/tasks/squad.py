@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from slimformer.data import Batch
 from slimformer.errors import DataError
+from slimformer.options import Count, Positive, Seed
 from slimformer.task import TASKS, Example, Logits, TaskData
 from slimformer_dynabert.tasks.readers import first_line
 from slimformer_dynabert.tasks.squad_score import best_span, exact_match, f1, gold_answers
@@ -66,14 +67,14 @@ class Squad:
 
     path: str = ""
     version: Literal["1.1", "2.0"] = "1.1"
-    max_length: int = 384
-    stride: int = 128
-    max_answer: int = 30
+    max_length: Positive = 384
+    stride: Count = 128
+    max_answer: Positive = 30
     null_threshold: float = 0.0
-    max_train: int = 0
-    max_eval: int = 0
-    calibration_size: int = 512
-    seed: int = 0
+    max_train: Count = 0
+    max_eval: Count = 0
+    calibration_size: Count = 512
+    seed: Seed = 0
 
     def load_model(self, checkpoint: str, attention: str) -> nn.Module:
         return load_with_head("AutoModelForQuestionAnswering", checkpoint, attention)

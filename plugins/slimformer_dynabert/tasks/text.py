@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from slimformer.data import Batch
 from slimformer.errors import CheckpointError, DataError
 from slimformer.task import Example, Logits, TaskData
-from slimformer_dynabert.tasks.readers import first_line
+from slimformer_dynabert.tasks.readers import column, data_files, first_line, read
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,22 @@ class Rows:
 
     def take(self, indices: Sequence[int]) -> Rows:
         return Rows([self.texts[i] for i in indices], [self.labels[i] for i in indices])
+
+    def __add__(self, more: Rows) -> Rows:
+        return Rows([*self.texts, *more.texts], [*self.labels, *more.labels])
+
+
+@runtime_checkable
+class Augmentable(Protocol):
+    """A text task whose training rows can be varied; its options include those of `Limits` and `augmented`."""
+
+    def repeats(self) -> int:
+        """How often each text is varied, unless told otherwise."""
+        ...
+
+    def training_rows(self) -> Rows:
+        """The rows from which `build` makes the training splits."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -102,6 +119,8 @@ def load_with_head(auto: str, checkpoint: str, attention: str, config: Mapping[s
             **config,
         )
     except Exception as error:  # safetensors, pickle, json and the hub each have their own
+        if "attn_implementation" in str(error):
+            raise CheckpointError(f'{checkpoint!r} has no {attention} attention: write model.attention = "eager"') from error
         raise CheckpointError(
             f"cannot load a model from {checkpoint!r}: {first_line(error)}; give a folder with config.json and "
             "model.safetensors, or a hub name while the hub can be reached"
@@ -175,12 +194,19 @@ def load_tokenizer(checkpoint: str) -> Any:
     return tokenizer
 
 
-def build(checkpoint: str, train: Rows, evaluation: Mapping[str, Rows], goal: Goal, limits: Limits) -> TaskData:
-    """The task's data: splits cut to size, tokenised, with their collator, scores and baselines."""
+def build(
+    checkpoint: str, train: Rows, evaluation: Mapping[str, Rows], goal: Goal, limits: Limits, augmented: str = ""
+) -> TaskData:
+    """The task's data: splits cut to size, tokenised, with their collator, scores and baselines.
+
+    augmented: a file with variants of the training rows; with those of the rows that are learnt they make up the further
+        training set "augmented".
+    """
     tokenizer = load_tokenizer(checkpoint)
-    calibration, rest = split_off(train, min(limits.calibration_size, len(train) // 10), limits.seed)
-    learn = subset(rest, limits.max_train, limits.seed)
+    held_out, learnt = held_out_and_learnt(len(train), limits)
+    calibration, learn = train.take(held_out), train.take(learnt)
     judged = {name: subset(rows, limits.max_eval, limits.seed) for name, rows in evaluation.items()}
+    variants = read_variants(Path(augmented), train, set(learnt)) if augmented else Rows((), ())
     score = Score({"train": learn.labels, "calibration": calibration.labels} | _labels(judged), goal)
     main = next(iter(judged))
     return TaskData(
@@ -192,6 +218,7 @@ def build(checkpoint: str, train: Rows, evaluation: Mapping[str, Rows], goal: Go
         metric=goal.metrics[0],
         processor=tokenizer,
         baselines=Baselines(learn, judged[main], goal, lambda logits: score(main, logits)) if limits.baselines else {},
+        more={"augmented": Tokenised(tokenizer, learn + variants, limits.max_length)} if augmented else {},
     )
 
 
@@ -199,16 +226,50 @@ def _labels(splits: Mapping[str, Rows]) -> dict[str, Sequence[int | float]]:
     return {name: rows.labels for name, rows in splits.items()}
 
 
+def held_out_and_learnt(count: int, limits: Limits) -> tuple[list[int], list[int]]:
+    """Which of `count` training rows are held out for calibration, and which of the others are trained on."""
+    held_out, rest = draw(count, min(limits.calibration_size, count // 10), limits.seed)
+    if not 0 < limits.max_train < len(rest):
+        return held_out, rest
+    return held_out, [rest[place] for place in draw(len(rest), limits.max_train, limits.seed)[0]]
+
+
+def draw(count: int, size: int, seed: int) -> tuple[list[int], list[int]]:
+    """(a random part of `size` of the numbers below `count`, the rest), both in order."""
+    chosen = set(random.Random(seed).sample(range(count), size))
+    return sorted(chosen), [number for number in range(count) if number not in chosen]
+
+
 def split_off(rows: Rows, size: int, seed: int) -> tuple[Rows, Rows]:
     """(a random part of `size` rows, the rest), both in the rows' order."""
-    chosen = set(random.Random(seed).sample(range(len(rows)), size))
-    rest = [index for index in range(len(rows)) if index not in chosen]
-    return rows.take(sorted(chosen)), rows.take(rest)
+    chosen, rest = draw(len(rows), size, seed)
+    return rows.take(chosen), rows.take(rest)
 
 
 def subset(rows: Rows, size: int, seed: int) -> Rows:
     """A random part of the rows in their order; all of them for size 0."""
     return split_off(rows, size, seed)[0] if 0 < size < len(rows) else rows
+
+
+def read_variants(path: Path, train: Rows, wanted: Set[int]) -> Rows:
+    """The rows of a file made by `slimformer augment` whose source is among the wanted training rows.
+
+    Raises: DataError where the file is missing or was made from other training rows.
+    """
+    table = read(data_files(path))
+    sources, texts, labels = (column(table, (name,), path) for name in VARIANT_COLUMNS)
+    for number, (source, parts, label) in enumerate(zip(sources, texts, labels, strict=True), start=1):
+        if not 0 <= source < len(train) or label != train.labels[source] or len(parts) != len(train.texts[source]):
+            raise DataError(
+                f"{path} was made from other training rows (line {number} does not fit row {source}): make it anew with "
+                "'slimformer augment'"
+            )
+    kept = [number for number, source in enumerate(sources) if source in wanted]
+    return Rows([tuple(texts[i]) for i in kept], [train.labels[sources[i]] for i in kept])
+
+
+VARIANT_COLUMNS = ("source", "texts", "label")
+"""Of a file of variants: the training row's number, counted from 0; its texts, one of them varied; its label as in `Rows`."""
 
 
 def tokenise(tokenizer: Any, rows: Rows, max_length: int) -> list[Example]:
@@ -219,6 +280,21 @@ def tokenise(tokenizer: Any, rows: Rows, max_length: int) -> list[Example]:
     encoded = tokenizer(*sentences, truncation=True, max_length=max_length)
     columns = dict(encoded) | {"labels": list(rows.labels)}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+@dataclass(frozen=True)
+class Tokenised(Sequence[Example]):
+    """Rows tokenised one by one when they are asked for: a large set's tokens would not fit in memory."""
+
+    tokenizer: Any
+    rows: Rows
+    max_length: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return tokenise(self.tokenizer, self.rows.take([index]), self.max_length)[0]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimformer.errors import DataError
+from slimformer.options import Count, Name, Positive, Seed
 from slimformer.task import TASKS, TaskData
 from slimformer_dynabert.tasks.readers import column, data_files, read
 from slimformer_dynabert.tasks.text import (
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+REPEATS = 20
+"""How often `slimformer augment` varies a text. Source: TinyBERT, arXiv 1909.10351."""
+
+
 @TASKS.register("text_files")
 @dataclass(frozen=True)
 class TextFiles:
@@ -40,36 +45,46 @@ class TextFiles:
     max_train, max_eval: a random part of this many examples; 0 for all.
     calibration_size: examples held out of train, at most a tenth of it.
     pad_to_max_length: pad every batch to max_length tokens, not to its longest example.
+    augmented: a file made by `slimformer augment`, for stages with examples = "augmented".
     """
 
-    train: str
+    train: Name
     validation: str = ""
-    text: str = "text"
+    text: Name = "text"
     text_pair: str = ""
-    label: str = "label"
+    label: Name = "label"
     regression: bool = False
     metric: str = ""
-    max_length: int = 128
-    max_train: int = 0
-    max_eval: int = 0
-    calibration_size: int = 512
-    seed: int = 0
+    max_length: Positive = 128
+    max_train: Count = 0
+    max_eval: Count = 0
+    calibration_size: Count = 512
+    seed: Seed = 0
     baselines: bool = False
     pad_to_max_length: bool = False
+    augmented: str = ""
 
     def load_model(self, checkpoint: str, attention: str) -> nn.Module:
         return load_classifier(checkpoint, attention, self._goal(self._columns(self.train)[-1]))
 
     def load(self, checkpoint: str) -> TaskData:
+        goal, train, validation = self._splits()
+        return build(checkpoint, train, {"validation": validation}, goal, limits_of(self), self.augmented)
+
+    def training_rows(self) -> Rows:
+        return self._splits()[1]
+
+    def repeats(self) -> int:
+        return REPEATS
+
+    def _splits(self) -> tuple[Goal, Rows, Rows]:
         columns = self._columns(self.train)
         goal = self._goal(columns[-1])
         train = self._rows(columns, goal, self.train)
         if self.validation:
-            validation = self._rows(self._columns(self.validation), goal, self.validation)
-        else:
-            validation, train = split_off(train, max(1, len(train) // 10), self.seed)
-        limits = limits_of(self)
-        return build(checkpoint, train, {"validation": validation}, goal, limits)
+            return goal, train, self._rows(self._columns(self.validation), goal, self.validation)
+        validation, rest = split_off(train, max(1, len(train) // 10), self.seed)
+        return goal, rest, validation
 
     def _columns(self, path: str) -> list[Sequence[Any]]:
         """The text column or columns and the label column of a file, every field filled."""

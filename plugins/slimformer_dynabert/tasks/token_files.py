@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from slimformer.data import Batch
 from slimformer.errors import DataError
+from slimformer.options import Count, Name, Positive, Seed
 from slimformer.task import TASKS, Example, Logits, TaskData
 from slimformer_dynabert.tasks.entities import OUTSIDE, entity_scores
 from slimformer_dynabert.tasks.readers import column, data_files, ending, read
@@ -48,17 +49,17 @@ class TokenFiles:
     calibration_size: sentences held out of train, at most a tenth of it.
     """
 
-    train: str
+    train: Name
     validation: str = ""
-    tokens: str = "tokens"
-    tags: str = "tags"
+    tokens: Name = "tokens"
+    tags: Name = "tags"
     tag_names: tuple[str, ...] = ()
     metric: Literal["f1", "accuracy"] = "f1"
-    max_length: int = 128
-    max_train: int = 0
-    max_eval: int = 0
-    calibration_size: int = 512
-    seed: int = 0
+    max_length: Positive = 128
+    max_train: Count = 0
+    max_eval: Count = 0
+    calibration_size: Count = 512
+    seed: Seed = 0
 
     def load_model(self, checkpoint: str, attention: str) -> nn.Module:
         names = self._names(self._sentences(self.train))
