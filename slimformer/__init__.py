@@ -23,7 +23,7 @@ _HOME = {
     "backbone_for": "backbone", "load_plugins": "plugins",
     "FirstOrder": "importance", "ActivationNorm": "importance", "Magnitude": "importance",
     "PASSES": "rewiring", "Sort": "rewiring",
-    "ElasticStep": "distill.step", "search": "search", "Limit": "search",
+    "ElasticStep": "distill.step", "Limit": "search",
     "export": "export", "load": "export", "read_recipe": "recipe_file",
     "SlimformerError": "errors",
 }  # fmt: skip

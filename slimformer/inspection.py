@@ -261,7 +261,7 @@ def inspection_lines(found: dict[str, Any]) -> Iterable[Any]:
     from rich.table import Table
     from rich.text import Text
 
-    from slimformer.quantity import format_quantity
+    from slimformer.quantity import format_cost
 
     costs = list(found["units"])
     axes = Table(title=f"{found['class']} (backbone {found['backbone']})")
@@ -285,7 +285,7 @@ def inspection_lines(found: dict[str, Any]) -> Iterable[Any]:
     for column in ("sub-network", *costs):
         prices.add_column(column, justify="left" if column == "sub-network" else "right")
     for row in found["extremes"]:
-        prices.add_row(row["name"], *(format_quantity(value) for value in row["costs"].values()))
+        prices.add_row(row["name"], *(format_cost(value, found["units"][name]) for name, value in row["costs"].items()))
     yield prices
     yield "; ".join(f"{name}: {unit}" for name, unit in found["units"].items())
     yield from _proposal_lines(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,14 @@ def is_uniform(row: Row) -> bool:
     return not row["name"].startswith("layers-")
 
 
+def span(outcome: Outcome) -> tuple[float, float]:
+    """The ratings that the pictures show: all, but for those so far below the lower quartile that they would squash the rest."""
+    ordered = sorted(row["rating"] for row in outcome["candidates"])
+    high, quartile = ordered[-1], ordered[len(ordered) // 4]
+    low = next(rating for rating in ordered if rating >= quartile - 2 * (high - quartile))
+    return min(low, outcome["winner"]["rating"]), high
+
+
 def plot_front(outcome: Outcome, path: Path) -> None:
     """Rating against the main cost: uniform and per-layer candidates, the Pareto front, the winner."""
     import matplotlib
@@ -57,12 +66,18 @@ def plot_front(outcome: Outcome, path: Path) -> None:
     cost, rows = main_cost(outcome), outcome["candidates"]
     unit = outcome["costs"][cost]
     figure, panel = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    low, high = span(outcome)
+    below = [row for row in rows if row["rating"] < low]
     for title, mark, chosen in (
-        ("per-layer", "o", [row for row in rows if not is_uniform(row)]),
-        ("uniform", "s", [row for row in rows if is_uniform(row)]),
+        ("per-layer", "o", [row for row in rows if not is_uniform(row) and row not in below]),
+        ("uniform", "s", [row for row in rows if is_uniform(row) and row not in below]),
+        ("below the picture", "v", below),
     ):
-        panel.plot([row["costs"][cost] for row in chosen], [row["rating"] for row in chosen], mark, alpha=0.7, label=title)
-    best = front(rows, cost)
+        if chosen:
+            ratings = [max(low, row["rating"]) for row in chosen]
+            panel.plot([row["costs"][cost] for row in chosen], ratings, mark, alpha=0.7, label=title)
+    best = [row for row in front(rows, cost) if row not in below]
+    panel.set_ylim(low - 0.05 * (high - low or 1.0), high + 0.05 * (high - low or 1.0))
     panel.step([row["costs"][cost] for row in best], [row["rating"] for row in best], "-", where="post", label="Pareto front")
     winner = outcome["winner"]
     panel.plot(winner["costs"][cost], winner["rating"], "*", markersize=16, color="black", label="winner")
@@ -102,9 +117,9 @@ def plot_layers(topology: Topology, spec: SubnetSpec, name: str, path: Path) -> 
             units = spec.units.get(group.name, 0)
             panel.bar(column, 1, color="white", edgecolor="grey", hatch="" if units else "///", linewidth=0.8)
             panel.bar(column, units / group.num_units, color="C0" if units == group.num_units else "C1")
-            panel.text(
-                column, 0.5, f"{units}\n/{group.num_units}" if units else "dropped", ha="center", va="center", fontsize=8
-            )
+            said = f"{units}\n/{group.num_units}" if units else "dropped"
+            box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
+            panel.text(column, 0.5, said, ha="center", va="center", fontsize=8, bbox=box)
         panel.set_xticks(range(len(places)), [f"{stack}.{block}" if stack else "outside" for stack, block in places])
         panel.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
         panel.set_ylabel(axis)
@@ -122,14 +137,15 @@ def page(outcome: Outcome) -> str:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 14px system-ui, sans-serif; margin: 2em; max-width: 1000px; color: #222 }}
-svg {{ border: 1px solid #ddd }} circle, rect.point {{ cursor: pointer }} circle:hover, rect.point:hover {{ stroke: #000; stroke-width: 2 }}
+svg {{ border: 1px solid #ddd }} circle, rect.point, path {{ cursor: pointer }} circle:hover, rect.point:hover, path:hover {{ stroke: #000; stroke-width: 2 }}
 #spec {{ white-space: pre; font: 12px ui-monospace, monospace; background: #f6f6f6; padding: .8em; min-height: 6em }}
 table {{ border-collapse: collapse }} td, th {{ padding: .2em .8em; text-align: right }} td:first-child {{ text-align: left }}
 tr:hover {{ background: #eef }}
 </style></head><body>
 <h1>{title}</h1>
 <p>{limits}; strategy {html.escape(outcome["strategy"])}; rating: {html.escape(outcome["rating"])}.
-Circles are per-layer, squares uniform sub-networks; the line is the Pareto front, the ring the winner.</p>
+Circles are per-layer, squares uniform sub-networks, triangles lie below the picture; the line is the Pareto front, the ring the
+winner.</p>
 {_chart(outcome, cost)}
 <div id="spec">Point at a candidate to see its spec.</div>
 {_table(outcome)}
@@ -154,13 +170,18 @@ def _details(outcome: Outcome, row: Row) -> str:
 
 def _chart(outcome: Outcome, cost: str) -> str:
     rows, unit = outcome["candidates"], outcome["costs"][cost]
-    xs, ys = [row["costs"][cost] for row in rows], [row["rating"] for row in rows]
-    across, up = _scale(xs, MARGIN, WIDTH - 20), _scale(ys, HEIGHT - 50, 20)
+    low, _ = span(outcome)
+    xs, ys = [row["costs"][cost] for row in rows], [max(low, row["rating"]) for row in rows]
+    across, up = _scale(xs, MARGIN, WIDTH - 20), _scale(ys, HEIGHT - 50, 26)
     marks = []
     for index, row in enumerate(rows):
-        x, y = across(row["costs"][cost]), up(row["rating"])
+        x, y = across(xs[index]), up(ys[index])
         tip = f"<title>{html.escape(_details(outcome, row))}</title>"
-        if is_uniform(row):
+        if row["rating"] < low:
+            marks.append(
+                f'<path data-row="{index}" d="M{x - 6:.1f} {y - 5:.1f}h12l-6 11z" fill="#888" fill-opacity=".7">{tip}</path>'
+            )
+        elif is_uniform(row):
             marks.append(
                 f'<rect class="point" data-row="{index}" x="{x - 5:.1f}" y="{y - 5:.1f}" width="10" height="10" fill="#d95f02">{tip}</rect>'
             )
@@ -168,7 +189,9 @@ def _chart(outcome: Outcome, cost: str) -> str:
             marks.append(
                 f'<circle data-row="{index}" cx="{x:.1f}" cy="{y:.1f}" r="5" fill="#1f77b4" fill-opacity=".7">{tip}</circle>'
             )
-    steps = " ".join(f"{across(r['costs'][cost]):.1f},{up(r['rating']):.1f}" for r in front(rows, cost))
+    best = [(across(row["costs"][cost]), up(row["rating"])) for row in front(rows, cost) if row["rating"] >= low]
+    corners = [(x, y) for (_, y), (x, _) in pairwise(best)]
+    steps = " ".join(f"{x:.1f},{y:.1f}" for x, y in sorted([*best, *corners], key=lambda point: (point[0], -point[1])))
     winner = outcome["winner"]
     ring = (
         f'<circle cx="{across(winner["costs"][cost]):.1f}" cy="{up(winner["rating"]):.1f}" r="10" fill="none" stroke="#000"/>'
@@ -176,6 +199,7 @@ def _chart(outcome: Outcome, cost: str) -> str:
     ticks = [_tick(across(x), HEIGHT - 28, format_cost(x, unit), "middle") for x in _stops(xs)]
     ticks += [_tick(MARGIN - 8, up(y) + 4, f"{y:.4g}", "end") for y in _stops(ys)]
     label = _tick((WIDTH + MARGIN) / 2, HEIGHT - 8, _axis(outcome, cost), "middle")
+    label += _tick(8, 16, outcome["rating"], "start")
     line = f'<polyline points="{steps}" fill="none" stroke="#2ca02c" stroke-width="1.5"/>'
     return f'<svg width="{WIDTH}" height="{HEIGHT}" role="img">{line}{"".join(ticks)}{label}{ring}{"".join(marks)}</svg>'
 

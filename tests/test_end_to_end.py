@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from slimformer import search_run
 from slimformer.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -266,6 +267,61 @@ def test_search_like_a_point_costs_at_most_what_it_costs(place, results):
         assert "width0.5-depth1" in {c["name"] for c in found["candidates"]}
 
 
+def test_search_takes_limits_on_measured_latency_and_on_memory_in_their_units(place, results):
+    limits = (
+        "--max-latency",
+        "2000ms",
+        "--max-memory",
+        "90KB",
+        "--set",
+        "latency.seconds=0.05",
+        "--set",
+        "memory.dtype=bfloat16",
+    )
+    found = json.loads(slimformer("search", *limits, *QUICK, "--json", cwd=place).stdout)
+    assert found["limits"] == ["latency <= 2s", "memory <= 90KB"]
+    assert all(0 < c["costs"]["latency"] <= 2 and c["costs"]["memory"] <= 90_000 for c in found["candidates"])
+    kept = list((place / "runs" / "tiny" / "measured").iterdir())
+    assert [file.name[:8] for file in kept] == ["latency-"]
+    assert json.loads(kept[0].read_text())["setting"]["length"] == 16
+    shown = slimformer("search", *limits, *QUICK, cwd=place).stdout
+    assert "ms" in shown
+    assert "KB" in shown
+    assert list((place / "runs" / "tiny" / "measured").iterdir()) == kept
+
+
+def test_a_search_that_is_stopped_keeps_its_ratings_and_goes_on(damaged, place, monkeypatch):
+    rated, measure = [], search_run.measure
+
+    def stop_at_the_third(supernet, spec, *rest):
+        if len(rated) == 2:
+            raise KeyboardInterrupt
+        rated.append(spec)
+        return measure(supernet, spec, *rest)
+
+    before = (damaged / "ratings.jsonl").read_text()
+    monkeypatch.setattr(search_run, "measure", stop_at_the_third)
+    arguments = ("search", "--run", damaged, "--max-params", "1M", "--probe", 5, *QUICK)
+    assert "nothing finished is lost" in one_line(slimformer(*arguments, cwd=place, rc=130))
+    kept = (damaged / "ratings.jsonl").read_text().removeprefix(before).splitlines()
+    assert [json.loads(line)["split"] for line in kept] == ["probe:5 of calibration"] * 2
+    again = []
+    monkeypatch.setattr(search_run, "measure", lambda net, spec, *rest: again.append(spec) or measure(net, spec, *rest))
+    slimformer(*arguments, cwd=place)
+    assert len(again) == 8
+    assert not set(again) & set(rated)
+
+
+def test_an_empty_probe_is_one_line(damaged, place):
+    recipe = damaged / "recipe.toml"
+    lines = [
+        "calibration_size = 0" if line.startswith("calibration_size") else line for line in recipe.read_text().splitlines()
+    ]
+    recipe.write_text("\n".join(lines))
+    said = one_line(slimformer("search", "--run", damaged, "--max-params", "1M", cwd=place, rc=2))
+    assert "the calibration split is empty, so nothing can be rated: give the task a larger calibration_size" in said
+
+
 def test_search_for_the_cheapest_keeps_the_metric_and_costs_no_more_than_the_cheapest_uniform_one(place, results):
     goal = ("--min-metric", 5, "--minimise", "params", "--probe", 0)
     found = json.loads(slimformer("search", *goal, *QUICK, "--json", cwd=place).stdout)
@@ -298,6 +354,10 @@ def test_a_limit_that_nothing_meets_names_the_nearest_and_exits_with_three(place
     ("arguments", "said"),
     [
         (("search", "--max-flops", "1X"), "1G"),
+        (("search", "--max-flops", "20ms"), "k, M, G, T (1G = 1e9)"),
+        (("search", "--max-latency", "1G"), "s, ms, us"),
+        (("search", "--max-latency", "1s", "--set", "latency.threads=two"), "latency.threads=two"),
+        (("search", "--max-latency", "1s", "--set", "latency.device=nowhere"), "write cpu"),
         (("search", "--max", "flops"), "COST=VALUE"),
         (("search", "--max", "flop=1G"), "Did you mean 'flops'"),
         (("search", "--strategy", "gird"), "Did you mean 'grid'"),

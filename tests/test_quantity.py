@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +30,20 @@ def test_other_texts_are_named_in_the_error(text) -> None:
     with pytest.raises(QuantityError, match="is not a quantity: write a number") as error:
         parse_quantity(text)
     assert repr(text) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "write"),
+    [("1G", "seconds", "s, ms, us"), ("20ms", "FLOPs", "k, M, G, T (1G = 1e9)"), ("20ms", "bytes of weights", "kB, MB, GB"), ("1MB", "FLOPs", "k")],
+)  # fmt: skip
+def test_a_suffix_of_another_unit_is_an_error_that_says_which_to_write(text, unit, write) -> None:
+    with pytest.raises(QuantityError, match=f"is not a quantity in {unit}: write a number with one of {re.escape(write)}"):
+        parse_quantity(text, unit)
+
+
+@pytest.mark.parametrize(("text", "unit", "value"), [("20ms", "seconds", 0.02), ("300M", "bytes", 3e8), ("1G", "FLOPs", 1e9)])
+def test_a_suffix_of_the_unit_is_read(text, unit, value) -> None:
+    assert parse_quantity(text, unit) == pytest.approx(value)
 
 
 @pytest.mark.parametrize("text", ["0", "0G", "0.0ms"])

@@ -35,7 +35,8 @@ class Latency:
 
     Law: non-decreasing in every group's units and every stack's blocks, by a fit whose every increment is at least 0.
     Live sub-networks are timed in turn, round after round, and the fastest pass of each counts: an idle machine's. Blocks of
-    the same shape share a table, of a few sizes for each of their groups, with straight lines between them.
+    the same shape share a table, of a few sizes for each of their groups, with straight lines between them. It is a sum: where
+    a group is in every block (the axis "hidden"), and multiplies with the others, it is rougher; the error is kept with it.
 
     threads: torch's threads within an operator, 0 for as many as torch uses now. device: "cpu", "cuda", ...; "" for where the
         model is. dtype: number type of weights and intermediate tensors, "" for the model's own.

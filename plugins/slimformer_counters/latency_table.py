@@ -39,10 +39,11 @@ class Family:
 
     groups: tuple[str, ...]
     num_units: int
+    least: int
 
     @property
     def knots(self) -> tuple[int, ...]:
-        return tuple(sorted({max(1, round(self.num_units * share)) for share in KNOTS}))
+        return tuple(sorted({max(self.least, round(self.num_units * share)) for share in KNOTS}))
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,9 @@ class Plan:
                 stack: sorted(random.sample(all_, random.randint((len(all_) + 1) // 2, len(all_))))
                 for stack, all_ in kept.items()
             }
-            units = {g.name: random.randint(max(1, round(g.num_units * KNOTS[0])), g.num_units) for g in topology.groups}
+            units = {
+                name: random.randint(family.knots[0], family.num_units) for family in self.families for name in family.groups
+            }
             found.append(topology.spec(units, blocks))
         return found
 
@@ -113,11 +116,16 @@ def plan(supernet: SuperNet) -> Plan:
             module = supernet.model.get_submodule(f"{stack.path}.{block}")
             sizes = [(topology.by_name[g].axis, topology.by_name[g].num_units) for g in inside[stack.name, block]]
             kinds[_signature(stack, module, sizes)].append((stack.name, block))
-    families = [Family((name,), topology.by_name[name].num_units) for name in inside[OUTSIDE]]
+    families = [_family((name,), topology) for name in inside[OUTSIDE]]
     for places in kinds.values():
         for groups in zip(*(inside[place] for place in places), strict=True):
-            families.append(Family(groups, topology.by_name[groups[0]].num_units))
+            families.append(_family(groups, topology))
     return Plan(tuple(map(tuple, kinds.values())), tuple(families))
+
+
+def _family(groups: tuple[str, ...], topology: Topology) -> Family:
+    first = topology.by_name[groups[0]]
+    return Family(groups, first.num_units, first.least)
 
 
 def _signature(stack: BlockStack, block: nn.Module, sizes: Sequence[tuple[str, int]]) -> str:

@@ -157,9 +157,13 @@ def _kinds(topology: Topology) -> list[list[UnitGroup]]:
     return [[groups[k] for groups in inside.values() if k < len(groups)] for k in range(most)] + [[g] for g in outside]
 
 
+def _half(group: UnitGroup) -> int:
+    return max(group.least, group.num_units // 2)
+
+
 def _shrunk(topology: Topology) -> list[dict[str, int]]:
     """For each kind of group, sizes of half."""
-    return [{group.name: max(1, group.num_units // 2) for group in kind} for kind in _kinds(topology)]
+    return [{group.name: _half(group) for group in kind} for kind in _kinds(topology)]
 
 
 def _amounts(topology: Topology, whole: Trace, fewer: Sequence[Trace]) -> list[dict[str, float]]:
@@ -176,7 +180,7 @@ def _amounts(topology: Topology, whole: Trace, fewer: Sequence[Trace]) -> list[d
             for group in kind:
                 saved = size - one.sizes[number]
                 if saved > 0 and topology.owner.get(group.name, place) == place:
-                    amount[group.name] = saved / (group.num_units - max(1, group.num_units // 2))
+                    amount[group.name] = saved / (group.num_units - _half(group))
         amount[ALWAYS] = size - sum(each * topology.by_name[group].num_units for group, each in amount.items())
         found.append(amount)
     return found

@@ -133,8 +133,8 @@ class Problem:
         return replace(self, limits=self.goal.tighten(self.limits, seen))
 
     def ranked(self, seen: Sequence[Candidate]) -> list[Candidate]:
-        """The rated candidates, the best first."""
-        return sorted((c for c in seen if c.rating is not None), key=self.goal.key)
+        """The rated candidates, the best first, in an order that does not depend on who rated them when."""
+        return sorted((c for c in seen if c.rating is not None), key=lambda c: (self.goal.key(c), c.spec.key))
 
 
 class Strategy(Protocol):

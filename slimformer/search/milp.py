@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Variable = tuple[Any, ...]
 """("size", group, size), ("block", stack, index) or ("set", stack, place in the list): each is 0 or 1."""
 
-TIGHTENINGS = 8
-"""How often a limit is tightened where the additive price lies below the true one."""
+EXCLUSIONS, TIGHTENINGS = 8, 8
+"""How many solutions over a limit are excluded, where the additive price lies below the true one, before it is tightened."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Model:
         chosen = ones | kept
         self._rows.append((dict.fromkeys(chosen, -1.0) | dict.fromkeys(dropped, 1.0), 1.0 - len(chosen), float("inf")))
 
-    def solve(self, values: Additive, seconds: float = 10.0) -> Solution | None:
+    def solve(self, values: Additive, seconds: float = 60.0) -> Solution | None:
         """The spec of the highest value, or None where none meets the limits."""
         import numpy as np
         from scipy.optimize import Bounds, LinearConstraint, milp
@@ -154,28 +154,29 @@ def _silence() -> Iterator[None]:
 def solutions(problem: Problem, values: Additive, budget: float = 1.0) -> Iterator[Solution]:
     """The specs that meet `budget` times the limits, the best on the additive model first, one solve for each.
 
-    Where a cost is no maximum of additive ones a solution may be over a limit: that limit is tightened by the excess and
-    solved again.
+    Where a cost is no maximum of additive ones a solution may be over a limit: it is excluded and the rest solved again;
+    after some exclusions the limit is tightened by the excess, which may lose the optimum.
     """
     prices = {limit.cost: _bounds(problem, limit.cost) for limit in problem.limits}
     targets = {limit.cost: limit.most * budget for limit in problem.limits}
-    given: list[SubnetSpec] = []
-    tightenings = 0
-    while tightenings <= TIGHTENINGS:
+    excluded: list[SubnetSpec] = []
+    over = 0
+    while over <= EXCLUSIONS + TIGHTENINGS:
         model = Model(problem.choices, [Limit(cost, most) for cost, most in targets.items()], prices)
-        for spec in given:
+        for spec in excluded:
             model.exclude(spec)
         found = model.solve(values)
         if found is None:
             return
+        excluded.append(found.spec)
         costs = problem.price(found.spec)
-        over = {limit.cost: costs[limit.cost] / (limit.most * budget) for limit in problem.limits}
-        if all(factor <= 1 + 1e-9 for factor in over.values()) and problem.meets(found.spec):
-            given.append(found.spec)
+        excess = {limit.cost: costs[limit.cost] / (limit.most * budget) for limit in problem.limits}
+        if all(factor <= 1 + 1e-9 for factor in excess.values()) and problem.meets(found.spec):
             yield found
-        else:
-            tightenings += 1
-            targets = {cost: most / max(1.0, over[cost]) * (1 - 1e-6) for cost, most in targets.items()}
+            continue
+        over += 1
+        if over > EXCLUSIONS:
+            targets = {cost: most / max(1.0, excess[cost]) * (1 - 1e-6) for cost, most in targets.items()}
 
 
 def _bounds(problem: Problem, cost: str) -> tuple[Additive, ...]:

@@ -136,9 +136,19 @@ def _shorter(choices: Choices, stack: str, kept: tuple[int, ...]) -> list[tuple[
 def grow(problem: Problem, spec: SubnetSpec, random: Random) -> SubnetSpec:
     """Take random steps up while the limits allow one; without limits the spec stays as it is.
 
-    Law: no group of the result can take its next size within the limits (every cost being non-decreasing).
+    Law: no group of the result can take its next size within the limits, and no stack another block, however small (every
+    cost being non-decreasing).
     """
-    able = list(spec.units) if problem.limits else []
+    larger: SubnetSpec | None = spec if problem.limits else None
+    while larger is not None:
+        spec = _widened(problem, larger, random)
+        larger = _with_a_block(problem, spec, random)
+    return spec
+
+
+def _widened(problem: Problem, spec: SubnetSpec, random: Random) -> SubnetSpec:
+    """Random groups at their next size, until none can take it."""
+    able = list(spec.units)
     while able:
         name = random.choice(able)
         sizes = problem.choices.sizes[name]
@@ -149,3 +159,22 @@ def grow(problem: Problem, spec: SubnetSpec, random: Random) -> SubnetSpec:
         else:
             spec = larger
     return spec
+
+
+def _with_a_block(problem: Problem, spec: SubnetSpec, random: Random) -> SubnetSpec | None:
+    """The spec with one block more, of the smallest sizes; None where the limits allow none."""
+    choices = problem.choices
+    longer = [(stack, kept) for stack, blocks in spec.blocks.items() for kept in _longer(choices, stack, blocks)]
+    for stack, kept in random.sample(longer, len(longer)):
+        sizes = {name: spec.units.get(name, sizes[0]) for name, sizes in choices.sizes.items()}
+        larger = problem.topology.spec(sizes, {**spec.blocks, stack: kept})
+        if problem.meets(larger):
+            return larger
+    return None
+
+
+def _longer(choices: Choices, stack: str, kept: tuple[int, ...]) -> list[tuple[int, ...]]:
+    if stack in choices.listed:
+        return [blocks for blocks in choices.listed[stack] if len(blocks) == len(kept) + 1 and set(kept) < set(blocks)]
+    dropped = set(choices.largest().blocks[stack]) - set(kept)
+    return [tuple(sorted((*kept, block))) for block in sorted(dropped)] if len(kept) < choices.most[stack] else []
