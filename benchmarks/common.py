@@ -129,6 +129,7 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
     options.add_argument("--attention", default="sdpa", help="the attention implementation of transformers")
     options.add_argument("--json", type=Path, help="file for the machine, the bars and all samples")
     options.add_argument("--batch-size", type=int, help="examples in a batch of a training or scoring step")
+    options.add_argument("--blocks", type=int, help="transformer blocks, where 12 of BERT-base take too long")
     options.add_argument("--tiny", action="store_true", help="a tiny model, to see that the script runs")
     return options
 
@@ -142,7 +143,7 @@ def child_options(options: argparse.ArgumentParser, variants: Sequence[str]) -> 
 def shape_of(arguments: argparse.Namespace) -> Shape:
     """The model's size and the batch size that the options ask for."""
     shape = TINY if arguments.tiny else BASE
-    return replace(shape, batch_size=arguments.batch_size or shape.batch_size)
+    return replace(shape, batch_size=arguments.batch_size or shape.batch_size, blocks=arguments.blocks or shape.blocks)
 
 
 def bert(shape: Shape, attention: str, dropout: float = 0.0) -> BertForSequenceClassification:

@@ -274,6 +274,8 @@ class _Watcher(TrainerCallback):
         if self.stopped:
             control.should_save = True
             control.should_training_stop = True
+        if state.global_step >= state.max_steps:
+            control.should_log = True  # a stage of few steps has its numbers too
         self.progress.advance(self.stage, state.global_step, {})
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:

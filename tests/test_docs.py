@@ -28,7 +28,7 @@ def test_every_command_that_the_pages_show_has_only_options_that_exist():
         line.strip().strip("`")
         for page in PAGES
         for line in re.findall(
-            r"slimformer (?:run|search|evaluate|export|list|inspect|compare|new-backbone)[^`\n|\]]*",
+            r"slimformer (?:run|search|evaluate|export|compare|list|inspect|augment|attention|new-backbone)[^`\n|\]]*",
             page.read_text(encoding="utf-8"),
         )
     }
@@ -47,6 +47,19 @@ def test_every_recipe_that_the_pages_name_is_there():
     for page in PAGES:
         for name in re.findall(r"recipes/[a-z_-]+\.(?:toml|txt)", page.read_text(encoding="utf-8")):
             assert (ROOT / name).is_file(), f"{page.name}: {name}"
+
+
+def test_every_file_and_option_by_which_the_paper_is_mapped_is_real():
+    from slimformer.recipe_file import read_recipe
+
+    page = (ROOT / "docs" / "dynabert.md").read_text(encoding="utf-8")
+    files = re.findall(r"`((?:slimformer|plugins|recipes|tests)/[^` ]+)`", page) + re.findall(r"`python ([^\s`]+)", page)
+    assert len(files) > 30
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+    options = re.findall(r"`([a-z_]+(?:\.[a-z_0-9]+)+=[^`]+)`", page)
+    assert len(options) > 20
+    for option in options:
+        read_recipe(ROOT / "recipes" / "dynabert_glue.toml", [option])
 
 
 def _wide() -> dict[str, str]:

@@ -8,11 +8,12 @@ import warnings
 from importlib.metadata import EntryPoint
 
 import pytest
+import typer
 
 from slimformer import plugins
 from slimformer.backbone import BACKBONES, backbone_for
 from slimformer.errors import TopologyError
-from slimformer.plugins import GROUP
+from slimformer.plugins import COMMANDS, GROUP
 
 
 def test_the_plugins_of_this_package_load_without_a_warning() -> None:
@@ -41,10 +42,38 @@ def test_plugins_are_loaded_once() -> None:
     assert plugins.load_plugins() is plugins.load_plugins()
 
 
+def test_the_command_line_has_the_commands_of_plugins_but_none_that_takes_a_built_in_name(monkeypatch) -> None:
+    from typer.main import get_command
+
+    from slimformer import cli
+
+    app = typer.Typer()
+    app.command("run")(lambda: None)
+    monkeypatch.setattr(cli, "app", app)
+    points = [
+        EntryPoint("broken", "slimformer_no_such_package:x", COMMANDS),
+        EntryPoint("run", "slimformer_dynabert.commands:augment", COMMANDS),
+        EntryPoint("vary", "slimformer_dynabert.commands:augment", COMMANDS),
+    ]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points if group == COMMANDS else [])
+    monkeypatch.setattr(cli, "load_commands", plugins.load_commands.__wrapped__)
+    with pytest.warns(UserWarning, match="was left out") as caught:
+        cli._add_commands_of_plugins.__wrapped__()
+    said = [str(warning.message) for warning in caught]
+    assert "plugin 'broken'" in said[0]
+    assert said[1] == "a plugin's command 'run' was left out: slimformer has one of that name"
+    found = get_command(app).commands  # type: ignore[attr-defined]
+    assert sorted(found) == ["run", "vary"]
+    assert found["vary"].help.startswith("Vary a task's training texts")
+    assert not found["run"].params
+
+
 LIGHT = """
 import sys
 import slimformer
 from slimformer import load_plugins
+from slimformer.plugins import load_commands
+assert {"augment", "attention"} <= set(load_commands())
 from slimformer.registry import REGISTRIES
 load_plugins()
 assert REGISTRIES["backbones"].names() and REGISTRIES["scorers"].names() and REGISTRIES["depth_policies"].names()

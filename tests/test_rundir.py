@@ -241,6 +241,15 @@ def test_a_folder_takes_the_place_of_what_was_there(tmp_path, was_folder):
     assert names(target) == ["new"]
 
 
+def test_a_file_does_not_take_the_place_of_a_folder(tmp_path):
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "old").write_text("old")
+    with pytest.raises(OSError, match="directory"):
+        write_text(tmp_path / "target", "new")
+    assert names(tmp_path) == ["target"]
+    assert names(tmp_path / "target") == ["old"]
+
+
 def test_lines_are_appended_and_read_back(tmp_path):
     for number in range(3):
         append_line(tmp_path / "lines.jsonl", {"n": number})

@@ -58,7 +58,7 @@ def draw_maps(found: Look, block: int, path: Path) -> None:
     figure.colorbar(image, ax=panels, shrink=0.6, label="attention")
     figure.suptitle(
         f"Block {block}: what each head attends to (rows: from, columns: to)\n"
-        "heads by their number in the checkpoint, the most important first" + ("; importance" if whole.importance else ""),
+        "heads by their number in the checkpoint, in the order of the rewiring" + ("; importance" if whole.importance else ""),
         fontsize=10,
     )
     figure.savefig(path, dpi=130, format="png")

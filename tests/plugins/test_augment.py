@@ -76,6 +76,7 @@ def test_words_of_one_piece_get_what_the_model_predicts_there_and_other_words_th
     lm, text = MaskedLM.load(masked_lm), "The Unseen cat is good!"
     found = choices([text], lm, WordVectors.read(vectors), Augmentation(repeats=1, candidates=2), batch=4)[0]
     assert [text[choice.word.start : choice.word.end] for choice in found] == ["Unseen", "cat", "good"]
+    assert set(lm.whole_words.values()) == {piece for piece in PIECES if piece.isalpha()}
     assert found[0].candidates == ("Hidden", "Secret")
     ids = lm.tokenizer(text.replace("cat", "[MASK]"), return_tensors="pt")
     logits = lm.model(**ids).logits[0, 4]
