@@ -33,6 +33,7 @@ def export(supernet: SuperNet, spec: SubnetSpec, processor: Any, example: Batch,
     Raises: ExportError where what loads differs from the sub-network; nothing is written then.
     """
     model = supernet.extract(spec).cpu().eval()
+    _restore_orders_(model, supernet, spec)
     is_stock = _configure_(model, supernet, spec) and not any(_shared(model, supernet, spec, moved=True))
     if not is_stock:
         _describe_(model, supernet, spec)
@@ -76,6 +77,23 @@ def slim_class(base: type) -> type:
         narrow.narrow_(self, config.slimformer)
 
     return type(f"Slim{base.__name__}", (base,), {"__init__": __init__, "__module__": base.__module__})
+
+
+def _restore_orders_(model: nn.Module, supernet: SuperNet, spec: SubnetSpec) -> None:
+    """Put the units that read a shared input back into that input's order where all of them remain: stock code knows no other."""
+    for group in (supernet.topology.by_name[name] for name, units in spec.units.items()):
+        if not group.shared or spec.units[group.name] != group.num_units:
+            continue
+        readers = [model.get_submodule(renumber(shared.module, supernet.topology, spec)) for shared in group.shared]
+        order = readers[0].get_buffer(group.shared[0].buffer).argsort()
+        for part in group.slices:
+            weight = model.get_parameter(renumber(part.parameter, supernet.topology, spec)).detach()
+            units = weight.narrow(part.dim, part.start, group.num_units * part.unit_size).unflatten(
+                part.dim, (-1, part.unit_size)
+            )
+            units.copy_(units.index_select(part.dim, order))
+        for reader, shared in zip(readers, group.shared, strict=True):
+            reader.get_buffer(shared.buffer).copy_(torch.arange(group.num_units))
 
 
 def _configure_(model: Any, supernet: SuperNet, spec: SubnetSpec) -> bool:

@@ -79,13 +79,17 @@ class SuperNet(nn.Module):
         return live.module
 
     def extract(self, spec: SubnetSpec) -> nn.Module:
-        """The sub-network of a spec as a plain module of its own class that owns contiguous copies of its weights."""
+        """The sub-network of a spec as a plain module of its own class that owns contiguous copies of its weights and buffers."""
 
         def own(name: str, full: nn.Parameter, parts: Sequence[Tensor]) -> Sequence[nn.Parameter]:
             whole = join(parts, self.topology.shape(name, full.shape, spec))
             return (nn.Parameter(whole.clone(memory_format=torch.contiguous_format), full.requires_grad),)
 
-        return self.clone(spec, own)
+        module = self.clone(spec, own)
+        for part in module.modules():
+            for name, buffer in part.named_buffers(recurse=False):
+                part._buffers[name] = buffer.clone()  # places in shared inputs are views, as weights are
+        return module
 
     def frozen(self, spec: SubnetSpec) -> nn.Module:
         """A live sub-network that takes no gradients, in eval mode: for teachers and for scoring. Not kept."""

@@ -7,16 +7,21 @@
 
 The model should be tiny, its weights far enough from zero that every unit matters (drawn with standard deviation 0.3, say).
 A single law is checked by its own function: `check_masking(Case.of(MyFamily(), tiny_model))`.
+
+On real weights, from a shell: `python -m slimformer.testing CHECKPOINT` (`--help` says more).
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -24,9 +29,11 @@ from torch import Generator, Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from slimformer.backbone import Backbone
+from slimformer.backbone import Backbone, backbone_for
+from slimformer.checkpoint import resolve
 from slimformer.cost import COSTS, Workload, counted_costs
 from slimformer.data import Batch
+from slimformer.errors import CheckpointError, SlimformerError
 from slimformer.narrow import follow_shapes_
 from slimformer.plugins import load_plugins
 from slimformer.rewiring import Shuffle
@@ -37,6 +44,9 @@ from slimformer.topology import Slice, SubnetSpec, Topology
 WIDTHS = (1.0, 0.5, 0.25)
 DEPTHS = (1.0, 0.5)
 LENGTH = 12
+NEW_TOKENS = 8
+TOLERANCES = {torch.float64: 1e-11, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
+"""What counts as float error by the model's number type, as a fraction of the largest expected number."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +73,20 @@ class Case:
         model: nn.Module,
         *,
         specs: Sequence[SubnetSpec] | None = None,
-        tolerance: float = 1e-4,
+        tolerance: float | None = None,
         seed: int = 0,
     ) -> Case:
-        """A case on random inputs; without `specs`, on the uniform ones and on five random per-layer ones."""
+        """A case on random inputs; without `specs`, on the uniform ones and on five random per-layer ones.
+
+        tolerance: as in `TOLERANCES` unless it is given.
+        """
         model = copy.deepcopy(model).eval().requires_grad_()
         topology = backbone.topology(model)
         generator = Generator().manual_seed(seed)
         chosen = specs or (*uniform_specs(topology), *random_specs(topology, 5, generator))
         batch = random_batch(backbone, model, generator)
-        return Case(backbone, model, topology, batch, tuple(dict.fromkeys(chosen)), tolerance, seed)
+        allowed = TOLERANCES[next(model.parameters()).dtype] if tolerance is None else tolerance
+        return Case(backbone, model, topology, batch, tuple(dict.fromkeys(chosen)), allowed, seed)
 
     def new_supernet(self) -> SuperNet:
         return SuperNet(copy.deepcopy(self.model), self.topology)
@@ -113,7 +127,7 @@ def check_backbone(
     model: nn.Module,
     *,
     specs: Sequence[SubnetSpec] | None = None,
-    tolerance: float = 1e-4,
+    tolerance: float | None = None,
     seed: int = 0,
 ) -> None:
     """Check the eight laws on a tiny model, which is left as it was; the arguments are those of `Case.of`.
@@ -222,6 +236,21 @@ def check_specs_differ(case: Case) -> None:
         with _law("8 (different specs give different outputs)", one, other):
             pairs = list(zip(outputs[one], outputs[other], strict=True))
             _expect(any(_distance(a, b) > 16 * torch.finfo(a.dtype).eps for a, b in pairs), "both give the same outputs")
+
+
+def check_generation(case: Case) -> None:
+    """Beside the laws, for models that generate text: every sub-network gives the same tokens with and without its cache."""
+    given = {name: tensor for name, tensor in case.batch.items() if not name.startswith("decoder_")}
+    if "attention_mask" in given:
+        given["attention_mask"] = torch.ones_like(given["attention_mask"])
+    options = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    for spec in case.specs:
+        with _law("of generation (a cache changes no token)", spec):
+            for network in (case.supernet.subnet(spec), case.extraction(spec)):
+                generate: Any = network.generate
+                slow, fast = (generate(**given, use_cache=cache, **options) for cache in (False, True))
+                _expect(slow.shape[-1] >= NEW_TOKENS, f"only {slow.shape[-1]} tokens were made")
+                _expect(torch.equal(slow, fast), "the tokens differ")
 
 
 LAWS: tuple[Callable[[Case], None], ...] = (
@@ -434,3 +463,55 @@ def _law(title: str, *specs: SubnetSpec) -> Iterator[None]:
     except Exception as error:  # a wrong topology can break a model's forward in any way
         where = " and ".join(str(spec.to_json()) for spec in specs)
         raise AssertionError(f"law {title} is broken for {where}: {type(error).__name__}: {error}") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check the laws on a checkpoint, a line for each; returns the exit code: 1 for a broken law, 2 for a bad argument."""
+    parser = argparse.ArgumentParser(prog="python -m slimformer.testing", description="Check the laws on a real checkpoint.")
+    parser.add_argument("checkpoint", help="a hub name, a folder, or package:DISTRIBUTION/FOLDER")
+    parser.add_argument("--dtype", default="float32", choices=["float64", "float32", "bfloat16", "float16"])
+    parser.add_argument("--specs", type=int, default=2, help="random per-layer sub-networks, beside the largest and smallest")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    try:
+        case = _case_of(options.checkpoint, getattr(torch, options.dtype), options.specs, options.seed)
+        checks = (*LAWS, check_generation) if generates(case.model) else LAWS
+        for check in checks:
+            start = perf_counter()
+            check(case)
+            print(f"holds, {perf_counter() - start:5.1f} s  {(check.__doc__ or '').splitlines()[0]}", flush=True)
+    except SlimformerError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except AssertionError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _case_of(checkpoint: str, dtype: torch.dtype, count: int, seed: int) -> Case:
+    """Raises: CheckpointError where the checkpoint holds no transformers model; TopologyError where no backbone describes it."""
+    import transformers
+
+    load_plugins()
+    source = resolve(checkpoint)
+    try:
+        config = transformers.AutoConfig.from_pretrained(source)
+        model = getattr(transformers, (config.architectures or [""])[0]).from_pretrained(source, dtype=dtype)
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{checkpoint} holds no transformers model: {str(error).splitlines()[0]}") from None
+    backbone = backbone_for(model)
+    topology = backbone.topology(model)
+    print(f"{type(model).__name__}: {sum(p.numel() for p in model.parameters()):,} parameters, {', '.join(topology.axes)}")
+    smallest = _space(topology, WIDTHS, DEPTHS).smallest().spec
+    specs = (topology.full, smallest, *random_specs(topology, count, Generator().manual_seed(seed)))
+    return Case.of(backbone, model, specs=specs, seed=seed)
+
+
+def generates(model: Any) -> bool:
+    """Whether a model has a `generate` of transformers."""
+    return bool(getattr(model, "can_generate", lambda: False)())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The laws on tiny models of the text encoders beyond the BERT family."""
+"""What is special about the text encoders beyond the BERT family; the laws are in tests/laws."""
 
 from __future__ import annotations
 
@@ -9,30 +9,15 @@ from slimformer import SuperNet, backbone_for, testing
 from slimformer.errors import ExportError
 from slimformer.export import export, load
 from slimformer.rewiring import Shuffle
-from tests.families import BERT_SIZES, build
-
-BOTH = pytest.mark.parametrize("attention", ["eager", "sdpa"])
-CLASSIFIER = "ForSequenceClassification"
+from tests.families import BERT_SIZES, CLASSIFIER, DEBERTA_SIZES, FAMILIES, build, few_specs
 
 
 def check(model) -> None:
-    testing.check_backbone(backbone_for(model), model)
+    testing.check_backbone(backbone_for(model), model, specs=few_specs(model))
 
 
-@BOTH
-def test_distilbert_keeps_the_laws(attention: str) -> None:
-    sizes = {"dim": 32, "n_heads": 4, "hidden_dim": 48, "n_layers": 3, "vocab_size": 60, "max_position_embeddings": 40}
-    check(build("DistilBert", CLASSIFIER, attention, **sizes))
-
-
-def test_mpnet_keeps_the_laws() -> None:
-    check(build("MPNet", CLASSIFIER, "eager", **BERT_SIZES))
-
-
-@pytest.mark.parametrize("share", [True, False])
-def test_deberta_keeps_the_laws(share: bool) -> None:
-    attention = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "share_att_key": share, "position_buckets": 8}
-    check(build("DebertaV2", CLASSIFIER, "eager", **BERT_SIZES, **attention, norm_rel_ebd="layer_norm"))
+def test_deberta_with_position_layers_of_its_own_keeps_the_laws() -> None:
+    check(build("DebertaV2", CLASSIFIER, "eager", **DEBERTA_SIZES | {"share_att_key": False}))
 
 
 def test_deberta_with_a_convolution_has_no_depth_axis() -> None:
@@ -41,23 +26,15 @@ def test_deberta_with_a_convolution_has_no_depth_axis() -> None:
     check(model)
 
 
-@BOTH
-def test_modernbert_keeps_the_laws(attention: str) -> None:
-    ends = {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
-    check(build("ModernBert", CLASSIFIER, attention, **BERT_SIZES, **ends, local_attention=4))
-
-
-@BOTH
-def test_albert_keeps_the_laws_and_has_width_only(attention: str) -> None:
-    model = build("Albert", CLASSIFIER, attention, **BERT_SIZES, embedding_size=16, num_hidden_groups=1)
+def test_albert_whose_blocks_share_their_weights_has_width_only() -> None:
+    model = FAMILIES["ALBERT"].build("eager")
     assert backbone_for(model).topology(model).axes == ("width.heads", "width.ffn")
-    check(model)
 
 
 @pytest.fixture
 def rewired_mpnet():
     """A super-network whose blocks order their heads in different ways, and what it computed before."""
-    model = build("MPNet", CLASSIFIER, "eager", **BERT_SIZES)
+    model = FAMILIES["MPNet"].build("eager")
     supernet = SuperNet(model, backbone_for(model).topology(model))
     batch = testing.random_batch(backbone_for(model), model, torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -86,19 +63,28 @@ def test_a_rewired_mpnet_that_is_saved_and_loaded_is_the_same_super_network(rewi
             assert torch.equal(again.subnet(one)(**batch).logits, supernet.subnet(one)(**batch).logits)
 
 
+def test_an_extracted_mpnet_does_not_follow_a_later_rewiring(rewired_mpnet) -> None:
+    supernet, batch, _ = rewired_mpnet
+    spec = testing.random_specs(supernet.topology, 1, torch.Generator().manual_seed(0))[0]
+    network = supernet.extract(spec)
+    with torch.no_grad():
+        before = network(**batch).logits
+        Shuffle(1)(supernet.topology, {}).apply_(supernet)
+        assert torch.equal(network(**batch).logits, before)
+
+
 @pytest.mark.parametrize("is_full", [True, False])
-def test_a_rewired_mpnet_is_exported_with_the_places_of_its_heads(rewired_mpnet, tmp_path, is_full: bool) -> None:
+def test_a_rewired_mpnet_is_exported_as_stock_with_all_heads_else_with_their_places(rewired_mpnet, tmp_path, is_full) -> None:
     supernet, batch, _ = rewired_mpnet
     some = testing.random_specs(supernet.topology, 1, torch.Generator().manual_seed(0))[0]
     spec = supernet.topology.full if is_full else some
-    assert not export(supernet, spec, None, batch, tmp_path / "out")
+    assert export(supernet, spec, None, batch, tmp_path / "out") is is_full
     with torch.no_grad():
         torch.testing.assert_close(load(tmp_path / "out")(**batch).logits, supernet.subnet(spec)(**batch).logits)
 
 
 def test_modernbert_with_fused_layers_of_mixed_widths_is_exported(tmp_path) -> None:
-    ends = {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
-    model = build("ModernBert", CLASSIFIER, "sdpa", **BERT_SIZES, **ends, local_attention=4)
+    model = FAMILIES["ModernBERT"].build("sdpa")
     supernet = SuperNet(model, backbone_for(model).topology(model))
     batch = testing.random_batch(backbone_for(model), model, torch.Generator().manual_seed(0))
     spec = supernet.topology.spec({"encoder.0.heads": 2, "encoder.1.ffn": 7}, {"encoder": (0, 1)})
@@ -106,8 +92,7 @@ def test_modernbert_with_fused_layers_of_mixed_widths_is_exported(tmp_path) -> N
 
 
 def test_modernbert_without_its_first_block_whose_norm_is_missing_is_exported(tmp_path) -> None:
-    ends = {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
-    model = build("ModernBert", CLASSIFIER, "sdpa", **BERT_SIZES, **ends, local_attention=4)
+    model = FAMILIES["ModernBERT"].build("sdpa")
     supernet = SuperNet(model, backbone_for(model).topology(model))
     batch = testing.random_batch(backbone_for(model), model, torch.Generator().manual_seed(0))
     spec = supernet.topology.spec({"encoder.1.ffn": 7}, {"encoder": (1, 2)})
