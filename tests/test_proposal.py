@@ -12,8 +12,7 @@ from torch import nn
 
 from slimformer import BACKBONES, Topology, backbone_for, inspection, plugin_source, propose, testing
 from slimformer.errors import TopologyError
-from tests.families import build, scatter_
-from tests.plugins.test_decoders import tiny
+from tests.families import FAMILIES, build, scatter_
 
 IDS = {"input_ids": torch.randint(3, 30, (2, 6), generator=torch.Generator().manual_seed(0))}
 TEXT = IDS | {"attention_mask": torch.ones(2, 6, dtype=torch.long)}
@@ -86,9 +85,9 @@ def test_a_plain_transformer_gets_heads_gated_neurons_and_blocks_and_a_plugin_fi
     testing.check_backbone(backbone, scatter_(Net(width=32, heads=4, inner=10, depth=2)))
 
 
-@pytest.mark.parametrize("family", ["GPT2", "Llama"])
+@pytest.mark.parametrize("family", ["GPT-2", "Llama"])
 def test_a_known_family_is_found_again_as_its_backbone_describes_it(family: str) -> None:
-    model = tiny(family, "sdpa")
+    model = FAMILIES[family].build("sdpa")
     known = backbone_for(model).topology(model)
     assert outline(propose(model, TEXT).topology) == outline(known)
 

@@ -16,9 +16,7 @@ from slimformer.errors import SpaceError, TopologyError
 from slimformer.export import export, load
 from slimformer.importance import ActivationNorm, FirstOrder, Magnitude
 from slimformer.rewiring import Sort
-from tests.families import BERT_SIZES, build
-from tests.plugins.test_decoders import FAMILIES, LLAMA_SIZES
-from tests.plugins.test_decoders import tiny as tiny_decoder
+from tests.families import BERT_SIZES, FAMILIES, build
 
 
 def with_hidden(model: Any) -> Any:
@@ -50,9 +48,9 @@ def test_encoders_keep_the_laws_with_an_elastic_stream(family: str, head: str, s
     testing.check_backbone(backbone, model, specs=specs_of(backbone.topology(model)))
 
 
-@pytest.mark.parametrize("family", ["Llama", "Qwen3", "Gemma3"])
+@pytest.mark.parametrize("family", ["Llama", "Qwen3", "Gemma-3"])
 def test_decoders_keep_the_laws_with_an_elastic_stream(family: str) -> None:
-    model = tiny_decoder(family, "sdpa")
+    model = FAMILIES[family].build("sdpa")
     backbone = with_hidden(model)
     testing.check_backbone(backbone, model, specs=specs_of(backbone.topology(model)))
 
@@ -70,7 +68,7 @@ def test_a_topology_has_no_hidden_axis_unless_it_is_asked_for() -> None:
 
 
 def test_a_narrow_sub_network_is_the_stock_model_made_so_narrow_by_hand() -> None:
-    model = tiny_decoder("Llama", "sdpa")
+    model = FAMILIES["Llama"].build("sdpa")
     supernet = SuperNet(model, with_hidden(model).topology(model))
     config = copy.deepcopy(model.config)
     config.hidden_size = 20
@@ -88,8 +86,7 @@ def test_a_narrow_sub_network_is_the_stock_model_made_so_narrow_by_hand() -> Non
 def test_flops_and_parameters_of_a_narrow_stream_are_those_of_its_extraction(family: str) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
-    sizes = LLAMA_SIZES | FAMILIES["Llama"]
-    model = sized("Bert", "ForSequenceClassification") if family == "Bert" else build("Llama", "ForCausalLM", "eager", **sizes)
+    model = sized("Bert", "ForSequenceClassification") if family == "Bert" else FAMILIES["Llama"].build("eager")
     backbone = with_hidden(model)
     supernet = SuperNet(model, backbone.topology(model))
     spec = specs_of(supernet.topology)[4]
@@ -105,7 +102,7 @@ def test_flops_and_parameters_of_a_narrow_stream_are_those_of_its_extraction(fam
 
 @pytest.mark.parametrize(("family", "is_stock"), [("Bert", False), ("Llama", True)])
 def test_an_export_of_a_narrow_stream_loads_to_the_same_outputs(tmp_path, family: str, is_stock: bool) -> None:
-    model = sized("Bert", "ForSequenceClassification") if family == "Bert" else tiny_decoder("Llama", "sdpa")
+    model = sized("Bert", "ForSequenceClassification") if family == "Bert" else FAMILIES["Llama"].build("sdpa")
     backbone = with_hidden(model)
     supernet = SuperNet(model, backbone.topology(model))
     spec = specs_of(supernet.topology)[4]
