@@ -462,7 +462,9 @@ def test_a_run_with_an_elastic_stream_trains_searches_and_exports_it(place, tmp_
     found = json.loads(slimformer("run", "recipe.toml", "--json", "--out", run, *options, cwd=place).stdout)
     assert len(found["rows"]) == 12
     narrow = next(row for row in found["rows"] if row["name"] == "width0.5-depth0.5-hidden0.5")
-    best = json.loads(slimformer("search", "--run", run, "--max-params", "20k", "--max-ratings", 14, "--json", cwd=place).stdout)
+    best = json.loads(
+        slimformer("search", "--run", run, "--max-params", "20k", "--max-ratings", 14, "--json", cwd=place).stdout
+    )
     assert best["winner"]["costs"]["params"] <= 20_000
     done = slimformer("export", "--run", run, "--subnet", narrow["name"], "--to", tmp_path / "out", "--json", cwd=place)
     assert json.loads(done.stdout)["stock"] is False
