@@ -213,6 +213,9 @@ def inspect(
     trace: Annotated[bool, typer.Option("--trace", help="Propose a topology even if a backbone describes the model.")] = False,
     write: Annotated[Path | None, typer.Option("--write", help="A plugin file to write with the proposed topology.")] = None,
     plugin: Annotated[list[Path], typer.Option("--plugin", help="A plugin file to load first. Repeatable.")] = [],  # noqa: B006
+    options: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="An option of the backbone, e.g. hidden=true. Repeatable.")
+    ] = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
     """Show a model's topology: its axes, unit groups and block stacks, what is elastic, and what the extremes cost.
@@ -230,7 +233,8 @@ def inspect(
     if write is not None and write.suffix != ".py":
         raise SlimformerError(f"--write {write}: write the name of a Python file, for example --write my_backbone.py")
     _quiet_libraries()
-    request = inspection.Request(checkpoint, length, check, trace, write)
+    chosen = {name: _value(name, text) for name, text in _pairs("--set", options, "hidden=true")}
+    request = inspection.Request(checkpoint, length, check, trace, write, chosen)
     found = inspection.inspect_checkpoint(request, ConsoleReport().say)
     _show(found, as_json, lambda: inspection.inspection_lines(found))
 
@@ -272,6 +276,16 @@ def _pairs(option: str, items: list[str], example: str) -> list[tuple[str, str]]
             raise SlimformerError(f"{option} {item}: write {kind}=VALUE, for example {option} {example}")
         pairs.append((name, text))
     return pairs
+
+
+def _value(option: str, text: str) -> Any:
+    """A TOML value."""
+    import tomllib
+
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        raise SlimformerError(f"--set {option}={text}: write a TOML value, for example --set hidden=true") from None
 
 
 def _whole(option: str, text: str) -> int:

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from slimformer.data import Batch
-from slimformer.errors import WorkloadError
+from slimformer.errors import TopologyError, WorkloadError
 from slimformer.topology import Attribute, Slice
 
 if TYPE_CHECKING:
@@ -102,6 +102,14 @@ def type_of(model: nn.Module) -> str:
 def prefix_of(model: Any) -> str:
     """What the names of a transformers model's body begin with: "bert." in a model with a head, "" in a bare body."""
     return f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
+
+
+def check_stream_stays_inside(model: Any) -> None:
+    """Raises: TopologyError for a bare body: it returns its residual stream, whose units a rewiring would move."""
+    if not prefix_of(model):
+        raise TopologyError(
+            f"{type(model).__name__} returns its residual stream, so that the axis hidden is not elastic: take a model with a head"
+        )
 
 
 def image_example(name: str, shape: tuple[int, int, int, int], model: nn.Module) -> Batch:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Request:
 
     checkpoint: a hub name, a folder, or "package:DISTRIBUTION/FOLDER". length: tokens in an example, for FLOPs.
     check: run the laws. trace: propose a topology even if a backbone describes the model.
-    write: the plugin file to write with a proposal, None for none.
+    write: the plugin file to write with a proposal, None for none. options: of the backbone, for example {"hidden": True}.
     """
 
     checkpoint: str
@@ -45,6 +45,7 @@ class Request:
     check: bool = False
     trace: bool = False
     write: Path | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def inspect_checkpoint(request: Request, say: Say) -> dict[str, Any]:
@@ -59,13 +60,25 @@ def inspect_checkpoint(request: Request, say: Say) -> dict[str, Any]:
     if request.trace or request.write is not None or not backbones_for(model):
         backbone, proposed = _propose(source, request.write, say)
     else:
-        backbone = backbone_for(model)
+        backbone = _with_options(backbone_for(model), request.options)
     found = describe(model, backbone, request.length)
     if proposed:
         found["proposal"] = proposed
     if request.check:
         found["laws"] = _check(source, backbone, say)
     return found
+
+
+def _with_options(backbone: Backbone, options: Mapping[str, Any]) -> Backbone:
+    """Raises: TopologyError for an option that the backbone does not have, or a value of another type."""
+    known = {option.name: type(getattr(backbone, option.name)) for option in fields(backbone)}  # type: ignore[arg-type]
+    for name, value in options.items():
+        if name not in known or type(value) is not known[name]:
+            offers = ", ".join(f"{option} ({kind.__name__})" for option, kind in known.items()) or "none"
+            raise TopologyError(
+                f"backbone {BACKBONES.name_of(backbone)!r} has no option {name}={value!r}; its options: {offers}"
+            )
+    return replace(backbone, **options)  # type: ignore[type-var]
 
 
 def describe(model: nn.Module, backbone: Backbone, length: int) -> dict[str, Any]:

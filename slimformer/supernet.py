@@ -43,7 +43,8 @@ class SuperNet(nn.Module):
 
     Laws, for all specs `s`, `t` and batches `x` (tested by `slimformer.testing.check_backbone`):
     1. `subnet(full)(x) == model(x)`.
-    3. `subnet(s)(x) == extract(s)(x)`, which equals `model(x)` with the other units masked and the other blocks skipped.
+    3. `subnet(s)(x) == extract(s)(x)`, which equals `model(x)` with the other units masked and the other blocks skipped; norms
+       over the residual stream see the remaining units alone.
     5. With gradient buffers (`allocate_gradients_`), `backward` through `subnet(s)` adds d loss / d parameter to the
        super-network's `.grad`, zero outside `s`; passes through `s` and `t` add up.
     7. Building or running a sub-network changes no value and no key of `state_dict()`.

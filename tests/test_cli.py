@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from slimformer import cli, inspection
+from slimformer import cli, inspection, testing
 from slimformer.errors import InfeasibleError, InterruptedRunError
 from slimformer.registry import REGISTRIES
 
@@ -137,6 +137,27 @@ def test_inspect_as_json_has_every_group_and_counts_the_parameters_exactly(slimf
     assert found["extremes"][0]["costs"]["params"] == sum(p.numel() for p in bert.parameters())
     assert {group["axis"] for group in found["groups"].values()} == {"width.heads", "width.ffn"}
     assert len(found["groups"]) == 8
+
+
+def test_inspect_shows_the_stream_where_the_backbones_option_asks_for_it(slimformer, checkpoint):
+    found = json.loads(slimformer("inspect", checkpoint, "--json", "--length", 32, "--set", "hidden=true")[1])
+    assert [row["axis"] for row in found["axes"]] == ["width.heads", "width.ffn", "hidden", "depth", "all"]
+    whole, stream = found["axes"][4], found["axes"][2]
+    assert 0.7 < stream["elastic"]["params"] < whole["elastic"]["params"] < 1
+    code, _, stderr = slimformer("inspect", checkpoint, "--length", 32, "--set", "hiden=true")
+    assert code == 2
+    assert "backbone 'bert' has no option hiden=True; its options: hidden (bool)" in one_line(stderr)
+
+
+def test_a_law_that_a_model_breaks_is_one_line_and_exit_code_two(slimformer, checkpoint, monkeypatch):
+    def broken(case):
+        """Law 0: nothing holds."""
+        raise AssertionError("law 0 is broken for everything")
+
+    monkeypatch.setattr(testing, "LAWS", (broken,))
+    code, stdout, stderr = slimformer("inspect", checkpoint, "--length", 32, "--check")
+    assert (code, stdout) == (2, "")
+    assert stderr == "checking Law 0: nothing holds.\nslimformer: law 0 is broken for everything\n"
 
 
 def test_inspect_counts_more_flops_for_longer_examples(slimformer, checkpoint):

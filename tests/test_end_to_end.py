@@ -516,6 +516,29 @@ def test_a_run_that_failed_at_its_data_goes_on_when_the_recipe_is_mended(place, 
     assert len(mended["rows"]) == 6
 
 
+def test_a_run_with_an_elastic_stream_trains_searches_and_exports_it(place, tmp_path):
+    overrides = (
+        'model.backbones=[{name="bert",hidden=true}]', "space.hidden=[1.0,0.5]", "finetune.max_steps=2",
+        'importance.scorer="activation_norm"', 'stage.width.axes=["width","hidden"]', "stage.width.training.max_steps=2",
+        'stage.width.terms=[{name="soft_cross_entropy"},{name="hidden_mse",width="first"}]',
+        'stage.depth.axes=["width","depth","hidden"]', 'stage.depth.follow=["hidden"]', "stage.depth.training.max_steps=2",
+    )  # fmt: skip
+    options = [part for text in overrides for part in ("--set", text)]
+    run = tmp_path / "run"
+    found = json.loads(slimformer("run", "recipe.toml", "--json", "--out", run, *options, cwd=place).stdout)
+    assert len(found["rows"]) == 12
+    narrow = next(row for row in found["rows"] if row["name"] == "width0.5-depth0.5-hidden0.5")
+    best = json.loads(
+        slimformer("search", "--run", run, "--max-params", "20k", "--max-ratings", 14, "--json", cwd=place).stdout
+    )
+    assert best["winner"]["costs"]["params"] <= 20_000
+    done = slimformer("export", "--run", run, "--subnet", narrow["name"], "--to", tmp_path / "out", "--json", cwd=place)
+    assert json.loads(done.stdout)["stock"] is False
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", trust_remote_code=True)
+    assert sum(p.numel() for p in model.parameters()) == narrow["costs"]["params"]
+    assert model.get_input_embeddings().weight.shape[1] == 16
+
+
 def test_inspect_shows_axes_and_the_cost_of_the_extremes(checkpoint, place):
     found = json.loads(slimformer("inspect", checkpoint, "--length", 16, "--json", cwd=place).stdout)
     assert [row["axis"] for row in found["axes"]] == ["width.heads", "width.ffn", "depth", "all"]

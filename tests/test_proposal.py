@@ -12,8 +12,7 @@ from torch import nn
 
 from slimformer import BACKBONES, Topology, backbone_for, inspection, plugin_source, propose, testing
 from slimformer.errors import TopologyError
-from tests.families import build, scatter_
-from tests.plugins.test_decoders import tiny
+from tests.families import FAMILIES, build, scatter_
 
 IDS = {"input_ids": torch.randint(3, 30, (2, 6), generator=torch.Generator().manual_seed(0))}
 TEXT = IDS | {"attention_mask": torch.ones(2, 6, dtype=torch.long)}
@@ -64,9 +63,10 @@ class Net(nn.Module):
 
 
 def outline(topology: Topology) -> Any:
-    """Each group's units and slices, whatever it is called."""
+    """Each group's units, slices and attributes, whatever it is called."""
     return {
-        (g.axis, g.num_units, frozenset((s.parameter, s.dim, s.unit_size, s.start) for s in g.slices)) for g in topology.groups
+        (g.axis, g.num_units, frozenset((s.parameter, s.dim, s.unit_size, s.start) for s in g.slices), frozenset(g.attributes))
+        for g in topology.groups
     }
 
 
@@ -86,9 +86,9 @@ def test_a_plain_transformer_gets_heads_gated_neurons_and_blocks_and_a_plugin_fi
     testing.check_backbone(backbone, scatter_(Net(width=32, heads=4, inner=10, depth=2)))
 
 
-@pytest.mark.parametrize("family", ["GPT2", "Llama"])
+@pytest.mark.parametrize("family", ["GPT-2", "Llama"])
 def test_a_known_family_is_found_again_as_its_backbone_describes_it(family: str) -> None:
-    model = tiny(family, "sdpa")
+    model = FAMILIES[family].build("sdpa")
     known = backbone_for(model).topology(model)
     assert outline(propose(model, TEXT).topology) == outline(known)
 
@@ -113,6 +113,23 @@ def test_a_norm_over_all_heads_makes_them_break_a_law_which_the_refusal_names() 
     model = build("Olmo2", "ForCausalLM", "eager", **SMALL, num_key_value_heads=2, intermediate_size=48, pad_token_id=1)
     reasons = {refusal.module: refusal.reason for refusal in propose(model, TEXT).refusals}
     assert "break law 3" in reasons["model.layers.*.self_attn.o_proj"]
+
+
+class Growing(Net):
+    """Blocks whose share grows with their place."""
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        x = self.embed(input_ids)
+        for place, block in enumerate(self.blocks):
+            x = x + (place + 1) * block(x)
+        return self.head(x)
+
+
+def test_blocks_that_go_by_their_place_are_refused_and_their_units_are_not() -> None:
+    proposal = propose(Growing(), IDS)
+    assert proposal.topology.axes == ("width.heads", "width.ffn")
+    assert [refusal.module for refusal in proposal.refusals] == ["blocks"]
+    assert "its blocks cannot be dropped: law 3" in proposal.refusals[0].reason
 
 
 class Marked(nn.Module):

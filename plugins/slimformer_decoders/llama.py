@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from slimformer.backbone import BACKBONES
 from slimformer.data import Batch
-from slimformer.describe import LEAST_STREAM, adds, inputs, is_linear, norms, outputs, prefix_of, text_example, type_of
+from slimformer.describe import (
+    LEAST_STREAM,
+    adds,
+    check_stream_stays_inside,
+    inputs,
+    is_linear,
+    norms,
+    outputs,
+    prefix_of,
+    text_example,
+    type_of,
+)
 from slimformer.topology import BlockStack, Topology, UnitGroup
 
 if TYPE_CHECKING:
@@ -39,6 +50,7 @@ class LlamaFamily:
             groups.append(heads(model, f"{path}.{block}", block))
             groups.append(neurons(model, f"{path}.{block}.mlp", f"decoder.{block}.ffn"))
         if self.hidden:
+            check_stream_stays_inside(model)
             groups.append(_stream(model, prefix))
         stack = BlockStack("decoder", "depth", path, blocks, config_lists=("layer_types",))
         return Topology(tuple(groups), (stack,))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from slimformer.backbone import BACKBONES
 from slimformer.data import Batch
-from slimformer.describe import LEAST_STREAM, adds, inputs, norms, prefix_of, text_example, type_of
+from slimformer.describe import LEAST_STREAM, adds, check_stream_stays_inside, inputs, norms, prefix_of, text_example, type_of
 from slimformer.errors import TopologyError
 from slimformer.topology import Attribute, BlockStack, Slice, Topology, UnitGroup, linear
 
@@ -40,6 +40,7 @@ class BertFamily:
             groups += [_heads(f"{path}.{block}", block, config), _neurons(f"{path}.{block}", block, config)]
         stack = BlockStack("encoder", "depth", path, config.num_hidden_layers)
         if self.hidden:
+            check_stream_stays_inside(model)
             groups.append(_stream(model, prefix, config))
         return Topology(tuple(groups), (stack,))
 
@@ -116,6 +117,6 @@ def _exit(model: Any, prefix: str) -> list[Slice]:
             return [*transform, *([] if is_tied else inputs(model, decoder))]
     readers = (f"{prefix}pooler.dense", "classifier.dense", "discriminator_predictions.dense", "qa_outputs", "classifier")
     reader = next((name for name in readers if name in there), "")
-    if not reader and prefix:
+    if not reader:
         raise TopologyError(f"the axis hidden is not described for the head of {type(model).__name__}: leave it out")
-    return [*inputs(model, reader)] if reader else []
+    return [*inputs(model, reader)]

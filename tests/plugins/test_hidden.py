@@ -16,9 +16,7 @@ from slimformer.errors import SpaceError, TopologyError
 from slimformer.export import export, load
 from slimformer.importance import ActivationNorm, FirstOrder, Magnitude
 from slimformer.rewiring import Sort
-from tests.families import BERT_SIZES, build
-from tests.plugins.test_decoders import FAMILIES, LLAMA_SIZES
-from tests.plugins.test_decoders import tiny as tiny_decoder
+from tests.families import BERT_SIZES, FAMILIES, build
 
 
 def with_hidden(model: Any) -> Any:
@@ -28,9 +26,9 @@ def with_hidden(model: Any) -> Any:
 
 def specs_of(topology: Topology) -> list[Any]:
     """The stream alone at some widths, everything at half, and some per-layer specs."""
-    alone = [topology.spec({"hidden": units}, {}) for units in (32, 31, 20, 8)]
+    alone = [topology.spec({"hidden": units}, {}) for units in (20, 8)]
     half = topology.spec({group.name: group.at(0.5) for group in topology.groups}, {topology.stacks[0].name: (0, 2)})
-    return [*alone, half, *testing.random_specs(topology, 3, torch.Generator().manual_seed(1))]
+    return [half, *alone, *testing.random_specs(topology, 2, torch.Generator().manual_seed(1))]
 
 
 def sized(family: str, head: str, **sizes: Any) -> Any:
@@ -41,7 +39,6 @@ def sized(family: str, head: str, **sizes: Any) -> Any:
     ("Bert", "ForSequenceClassification", {}),
     ("Bert", "ForMaskedLM", {}),
     ("Roberta", "ForMaskedLM", {"tie_word_embeddings": False}),
-    ("Roberta", "ForQuestionAnswering", {}),
     ("Electra", "ForSequenceClassification", {"embedding_size": 16}),
 ])  # fmt: skip
 def test_encoders_keep_the_laws_with_an_elastic_stream(family: str, head: str, sizes: dict[str, Any]) -> None:
@@ -50,27 +47,29 @@ def test_encoders_keep_the_laws_with_an_elastic_stream(family: str, head: str, s
     testing.check_backbone(backbone, model, specs=specs_of(backbone.topology(model)))
 
 
-@pytest.mark.parametrize("family", ["Llama", "Qwen3", "Gemma3"])
+@pytest.mark.parametrize("family", ["Llama", "Gemma-3"])
 def test_decoders_keep_the_laws_with_an_elastic_stream(family: str) -> None:
-    model = tiny_decoder(family, "sdpa")
+    model = FAMILIES[family].build("sdpa")
     backbone = with_hidden(model)
     testing.check_backbone(backbone, model, specs=specs_of(backbone.topology(model)))
 
 
 def test_a_topology_has_no_hidden_axis_unless_it_is_asked_for() -> None:
-    model = sized("Bert", "Model")
+    model = sized("Bert", "ForSequenceClassification")
     assert backbone_for(model).topology(model).axes == ("width.heads", "width.ffn", "depth")
     assert backbone_for(model, (with_hidden(model),)).topology(model).axes[-2:] == ("hidden", "depth")
-    with pytest.raises(TopologyError, match=r"model\.backbones: llama does not describe BertModel"):
+    with pytest.raises(TopologyError, match=r"model\.backbones: llama does not describe BertForSequenceClassification"):
         backbone_for(model, (BACKBONES.build({"name": "llama", "hidden": True}),))
     other = sized("Bert", "ForNextSentencePrediction")
     del other.bert.pooler
     with pytest.raises(TopologyError, match="hidden is not described for the head of BertForNextSentence"):
         with_hidden(other).topology(other)
+    with pytest.raises(TopologyError, match="BertModel returns its residual stream"):
+        with_hidden(other).topology(model.bert)
 
 
 def test_a_narrow_sub_network_is_the_stock_model_made_so_narrow_by_hand() -> None:
-    model = tiny_decoder("Llama", "sdpa")
+    model = FAMILIES["Llama"].build("sdpa")
     supernet = SuperNet(model, with_hidden(model).topology(model))
     config = copy.deepcopy(model.config)
     config.hidden_size = 20
@@ -88,11 +87,10 @@ def test_a_narrow_sub_network_is_the_stock_model_made_so_narrow_by_hand() -> Non
 def test_flops_and_parameters_of_a_narrow_stream_are_those_of_its_extraction(family: str) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
-    sizes = LLAMA_SIZES | FAMILIES["Llama"]
-    model = sized("Bert", "ForSequenceClassification") if family == "Bert" else build("Llama", "ForCausalLM", "eager", **sizes)
+    model = sized("Bert", "ForSequenceClassification") if family == "Bert" else FAMILIES["Llama"].build("eager")
     backbone = with_hidden(model)
     supernet = SuperNet(model, backbone.topology(model))
-    spec = specs_of(supernet.topology)[4]
+    spec = specs_of(supernet.topology)[0]
     price = COSTS.build("flops").price(supernet, backbone, Workload(2, 7))
     with (
         FlopCounterMode(display=False) as counter,
@@ -105,10 +103,10 @@ def test_flops_and_parameters_of_a_narrow_stream_are_those_of_its_extraction(fam
 
 @pytest.mark.parametrize(("family", "is_stock"), [("Bert", False), ("Llama", True)])
 def test_an_export_of_a_narrow_stream_loads_to_the_same_outputs(tmp_path, family: str, is_stock: bool) -> None:
-    model = sized("Bert", "ForSequenceClassification") if family == "Bert" else tiny_decoder("Llama", "sdpa")
+    model = sized("Bert", "ForSequenceClassification") if family == "Bert" else FAMILIES["Llama"].build("sdpa")
     backbone = with_hidden(model)
     supernet = SuperNet(model, backbone.topology(model))
-    spec = specs_of(supernet.topology)[4]
+    spec = specs_of(supernet.topology)[0]
     batch = backbone.example(model, 2, 9)
     assert export(supernet, spec, None, batch, tmp_path / "out") is is_stock
     with torch.no_grad():
