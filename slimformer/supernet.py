@@ -280,13 +280,27 @@ def renumber(name: str, topology: Topology, spec: SubnetSpec) -> str:
     return name
 
 
+def read_field(config: Any, field: str) -> Any:
+    """A value of a configuration, "table.key" being one of a table; None where there is none."""
+    table, dot, key = field.partition(".")
+    return (getattr(config, table, None) or {}).get(key) if dot else getattr(config, field, None)
+
+
+def write_field_(config: Any, field: str, value: Any) -> None:
+    """Set a value of a configuration; a table is replaced, not changed."""
+    table, dot, key = field.partition(".")
+    setattr(config, table, {**(getattr(config, table, None) or {}), key: value} if dot else value)
+
+
 def _renumber_blocks_(module: nn.Module, config: Any, stack: BlockStack, kept: Sequence[int]) -> None:
     """Let a sub-network's configuration and blocks know that the remaining blocks count from 0."""
     if config is not None:
-        setattr(config, stack.config_field, len(kept))
+        if stack.config_field:
+            write_field_(config, stack.config_field, len(kept))
         for field in stack.config_lists:
-            if getattr(config, field, None):
-                setattr(config, field, [getattr(config, field)[block] for block in kept])
+            entries = read_field(config, field)
+            if entries:
+                write_field_(config, field, [entries[block] for block in kept])
     for new, block in enumerate(module.get_submodule(stack.path).children()):
         for part in block.modules():
             if stack.index_attribute in vars(part):

@@ -164,11 +164,13 @@ class ElasticTrainer(Trainer):
                 "MULTI_GPU/MULTI_CPU, without FSDP or DeepSpeed"
             )
         self.job = job
+        self.augment = data.augment
         self.watcher = watcher
+        self._passes = 0
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         model.train()
-        batch = self._prepare_inputs(inputs)
+        batch = self.augment(self._prepare_inputs(inputs), self._generator(self.accelerator.process_index, self._passes))
         self.job.step.supernet.allocate_gradients_()
         share = 1 / self.current_gradient_accumulation_steps
 
@@ -176,14 +178,20 @@ class ElasticTrainer(Trainer):
             self.accelerator.backward(loss * share)
 
         loss = self.job.step(batch, self._specs(), backward, self.accelerator.autocast)
+        self._passes += 1
         if self.accelerator.sync_gradients:
+            self._passes = 0
             self.watcher.stopped = self._average_gradients_(model)
         self.watcher.add(loss.terms)
         return loss.total * share
 
     def _specs(self) -> Sequence[Any]:
-        generator = torch.Generator().manual_seed(self.args.seed * 1_000_003 + self.state.global_step)
-        return self.job.sampler(self.job.space, generator)
+        return self.job.sampler(self.job.space, self._generator())
+
+    def _generator(self, process: int = 0, forward_pass: int = 0) -> torch.Generator:
+        """Randomness that is a function of the seed, the optimizer step, the process and the step's forward pass."""
+        seed = self.args.seed * 1_000_003 + self.state.global_step
+        return torch.Generator().manual_seed(seed + 1_000_000_007 * (process + 65_537 * forward_pass))
 
     def any_process(self, flag: bool) -> bool:
         """Whether the flag is up in any process; all of them must ask."""
