@@ -99,7 +99,8 @@ def results_table(results: Mapping[str, Any]) -> Table:
     metric, teacher, measure = results["metric"], teacher_metric(results), measure_of(results)
     work = results["workload"]
     table = Table(
-        title=measure.titled(f"{results['name']}: {metric} on {results['split']}") + ", lower is better" * measure.lower_is_better,
+        title=measure.titled(f"{results['name']}: {metric} on {results['split']}")
+        + ", lower is better" * measure.lower_is_better,
         caption=f"costs at batch {work['batch_size']}, length {work['length']}; "
         + "; ".join(f"{name}: {unit}" for name, unit in results["costs"].items()),
     )
@@ -190,7 +191,9 @@ def search_lines(outcome: Mapping[str, Any], folder: Any) -> list[Any]:
     for title in ("winner", "uniform"):
         if outcome[title]:
             said = {"winner": "best", "uniform": "best uniform one"}[title]
-            lines.append(f"{said}: {outcome[title]['name']}, {metric} on {split} {measure.text(outcome[title]['metrics'][metric])}")
+            lines.append(
+                f"{said}: {outcome[title]['name']}, {metric} on {split} {measure.text(outcome[title]['metrics'][metric])}"
+            )
     if outcome.get("solver"):
         solver = outcome["solver"]
         rated = "rated" if solver["rated"] else "not rated"

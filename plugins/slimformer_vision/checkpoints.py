@@ -57,14 +57,15 @@ def _timm_config(name: str, head: Mapping[str, Any], arguments: Mapping[str, Any
     import timm
     from transformers import TimmWrapperConfig
 
-    if not timm.is_model(name.partition(".")[0]):
+    known = timm.get_pretrained_cfg(name)
+    if known is None:
         near = timm.list_models(f"*{name.partition('_')[0]}*")[:5]
         raise CheckpointError(f"timm has no architecture {name!r}; there are, for example: {', '.join(near)}")
-    known = timm.get_pretrained_cfg(name).to_dict()
-    size = arguments.get("img_size", known["input_size"][1:])
+    size = arguments.get("img_size", known.input_size[1:])
     height, width = size if isinstance(size, list | tuple) else (size, size)
-    known["input_size"] = (arguments.get("in_chans", 3), height, width)
-    return TimmWrapperConfig(architecture=name.partition(".")[0], pretrained_cfg=known, model_args={}, **head)
+    pictures = known.to_dict() | {"input_size": (arguments.get("in_chans", 3), height, width)}
+    table = {"architecture": name.partition(".")[0], "pretrained_cfg": pictures, "model_args": {}}
+    return TimmWrapperConfig.from_dict(table, **head)
 
 
 def load_processor(checkpoint: str, config: Any) -> Any:

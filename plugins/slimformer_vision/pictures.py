@@ -102,7 +102,7 @@ def _from_tables(files: Sequence[Path]) -> list[Picture]:
 
 
 def _from_columns(images: Sequence[Any], labels: Sequence[Any], source: object) -> list[Picture]:
-    encoded = [image.get("bytes") if isinstance(image, Mapping) else image for image in images]
+    encoded: list[Any] = [image.get("bytes") if isinstance(image, Mapping) else image for image in images]
     for row, (data, label) in enumerate(zip(encoded, labels, strict=True), start=1):
         if not isinstance(data, bytes) or label is None:
             raise DataError(f"row {row} of {source} has no label or no picture as bytes (an encoded jpg or png)")
@@ -125,7 +125,9 @@ def _hub(name: str) -> Pictures:
         stem = next((stem for stem in stems if stem in loaded), "")
         if stem:
             part = loaded[stem]
-            image, label = (next((n for n in names if n in part.features), names[0]) for names in (IMAGE_COLUMNS, LABEL_COLUMNS))
+            image, label = (
+                next((n for n in names if n in part.features), names[0]) for names in (IMAGE_COLUMNS, LABEL_COLUMNS)
+            )
             classes = tuple(getattr(part.features.get(label), "names", ()))
             table = part.cast_column(image, Image(decode=False)).to_dict() if image in part.features else part.to_dict()
             source = f"{name} {split}"

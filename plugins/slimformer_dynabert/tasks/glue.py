@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slimformer.errors import DataError
-from slimformer.task import TASKS, TaskData
 from slimformer.tables import FORMATS, Table, column, find_shards, first_line, read
+from slimformer.task import TASKS, TaskData
 from slimformer_dynabert.tasks.text import Goal, Rows, build, class_numbers, limits_of, load_classifier, real_numbers
 
 if TYPE_CHECKING:

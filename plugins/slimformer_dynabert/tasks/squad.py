@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from slimformer.data import Batch
 from slimformer.errors import DataError
 from slimformer.pretrained import load_tokenizer, load_with_head
-from slimformer.task import TASKS, Example, Logits, TaskData, at_most, split_off
 from slimformer.tables import first_line
+from slimformer.task import TASKS, Example, Logits, TaskData, at_most, split_off
 from slimformer_dynabert.tasks.squad_score import best_span, exact_match, f1, gold_answers
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from slimformer.data import Batch
 from slimformer.errors import DataError
 from slimformer.pretrained import load_tokenizer, load_with_head
-from slimformer.task import Example, Logits, TaskData
 from slimformer.tables import first_line
+from slimformer.task import Example, Logits, TaskData
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimformer.errors import DataError
-from slimformer.task import TASKS, TaskData
 from slimformer.tables import column, data_files, read
+from slimformer.task import TASKS, TaskData
 from slimformer_dynabert.tasks.text import (
     CLASS_METRICS,
     REGRESSION_METRICS,

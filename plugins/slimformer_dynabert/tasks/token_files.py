@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from slimformer.data import Batch
 from slimformer.errors import DataError
 from slimformer.pretrained import load_tokenizer, load_with_head
+from slimformer.tables import column, data_files, ending, read
 from slimformer.task import TASKS, Example, Logits, TaskData, at_most, split_off
 from slimformer_dynabert.tasks.entities import OUTSIDE, entity_scores
-from slimformer.tables import column, data_files, ending, read
 
 if TYPE_CHECKING:
     from torch import nn
