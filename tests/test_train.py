@@ -95,6 +95,23 @@ def test_a_stage_that_is_killed_goes_on_from_its_last_checkpoint_to_the_same_bit
     assert same(whole, train(tiny_job(tiny(hidden_dropout_prob=0.1), training), machine, tmp_path / "parts"))
 
 
+def test_each_forward_pass_augments_its_batch_by_randomness_of_its_own_that_comes_again(tiny, tmp_path):
+    seeds = []
+
+    def augment(batch, generator):
+        seeds.append(generator.initial_seed())
+        return {**batch, "labels": torch.zeros_like(batch["labels"])}
+
+    machine, data = replace(FP32, gradient_accumulation=2), replace(tiny_data(16), augment=augment)
+    learnt = [
+        train(tiny_job(tiny(), Optimisation(max_steps=2, learning_rate=1e-3), Largest()), machine, tmp_path / name, data=part)
+        for name, part in (("a", data), ("b", data))
+    ]
+    assert len(set(seeds)) == 4
+    assert seeds[:4] == seeds[4:]
+    assert same(*learnt)
+
+
 def test_gradient_accumulation_equals_the_larger_batch(tiny, tmp_path):
     training = Optimisation(max_steps=4, learning_rate=1e-3)
     whole = Machine(batch_size=8, precision="fp32", log_steps=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +60,8 @@ def _timm_config(name: str, head: Mapping[str, Any], arguments: Mapping[str, Any
 
     known = timm.get_pretrained_cfg(name)
     if known is None:
-        near = timm.list_models(f"*{name.partition('_')[0]}*")[:5]
-        raise CheckpointError(f"timm has no architecture {name!r}; there are, for example: {', '.join(near)}")
+        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0)
+        raise CheckpointError(f"timm has no architecture {name!r}; the nearest are: {', '.join(near)}")
     size = arguments.get("img_size", known.input_size[1:])
     height, width = size if isinstance(size, list | tuple) else (size, size)
     pictures = known.to_dict() | {"input_size": (arguments.get("in_chans", 3), height, width)}
