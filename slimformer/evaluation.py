@@ -36,7 +36,7 @@ def predict(
                 logits = logits_of(network(**without_labels(batch)))
             parts.append([head.float().cpu() for head in keep(logits, batch)])
     back = torch.tensor(order).argsort()
-    return tuple(_joined(heads)[back].numpy() for heads in zip(*parts, strict=True))
+    return tuple(joined(heads)[back].numpy() for heads in zip(*parts, strict=True))
 
 
 def evaluate(
@@ -62,7 +62,7 @@ def batches(
     return [collate(chosen[start : start + batch_size]) for start in range(0, len(chosen), batch_size)]
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor:
+def joined(parts: Sequence[Tensor]) -> Tensor:
     """Batches of logits as one tensor, each filled up with nan to the greatest size in every dimension."""
     sizes = [max(part.shape[dim] for part in parts) for dim in range(1, parts[0].dim())]
     whole = parts[0].new_full((sum(len(part) for part in parts), *sizes), float("nan"))

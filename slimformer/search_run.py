@@ -17,7 +17,7 @@ from slimformer.cost import COSTS, Pricer, Workload
 from slimformer.data import to_device
 from slimformer.distill.forward import forward
 from slimformer.errors import InfeasibleError, SearchError, SpaceError
-from slimformer.evaluation import evaluate
+from slimformer.evaluation import evaluate, joined
 from slimformer.importance import load_scores
 from slimformer.pipeline import Report, load_supernet
 from slimformer.recipe import Recipe
@@ -361,5 +361,5 @@ def measure(supernet: SuperNet, spec: SubnetSpec, data: TaskData, probe: Sequenc
     if len(probe) < len(data.calibration):
         return metrics
     back = torch.tensor(order).argsort()
-    logits = tuple(torch.cat(heads)[back].numpy() for heads in zip(*parts, strict=True))
+    logits = tuple(joined(heads)[back].numpy() for heads in zip(*parts, strict=True))
     return metrics | {name: float(value) for name, value in data.score("calibration", logits).items()}

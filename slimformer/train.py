@@ -22,7 +22,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
 
 from slimformer.distill.step import ElasticStep
-from slimformer.errors import InterruptedRunError, RunError
+from slimformer.errors import DataError, InterruptedRunError, RunError
 from slimformer.options import Machine, Optimisation, Precision
 from slimformer.sampling import Sampler
 from slimformer.space import Space
@@ -73,8 +73,10 @@ def run_stage(job: Job, data: TaskData, machine: Machine, folder: Path, progress
     machine, same number of threads and processes).
 
     Raises: InterruptedRunError after SIGINT or SIGTERM, a checkpoint being written; RunError where a checkpoint cannot be
-    written or read.
+    written or read; DataError for batches of like length where examples have none.
     """
+    if machine.group_by_length and "input_ids" not in data.train[0]:
+        raise DataError("the examples of this task are all of one length: remove machine.group_by_length")
     watcher = _Watcher(job.name, progress)
     with _soft_interrupt(watcher):
         try:

@@ -14,7 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import TrainingArguments
 
 from slimformer.distill import Labels
-from slimformer.errors import InterruptedRunError, RunError
+from slimformer.errors import DataError, InterruptedRunError, RunError
 from slimformer.options import Machine, Optimisation
 from slimformer.sampling import Largest, One
 from slimformer.train import ElasticTrainer, _arguments, _Watcher, run_stage
@@ -110,6 +110,12 @@ def test_each_forward_pass_augments_its_batch_by_randomness_of_its_own_that_come
     assert len(set(seeds)) == 4
     assert seeds[:4] == seeds[4:]
     assert same(*learnt)
+
+
+def test_batches_of_like_length_of_examples_without_a_length_are_refused(tiny, tmp_path):
+    data = replace(tiny_data(4), train=[{"image": 1, "labels": 0}])
+    with pytest.raises(DataError, match=r"remove machine\.group_by_length"):
+        train(tiny_job(tiny(), Optimisation()), replace(FP32, group_by_length=True), tmp_path, data=data)
 
 
 def test_gradient_accumulation_equals_the_larger_batch(tiny, tmp_path):

@@ -70,6 +70,8 @@ class CausalLM:
         if not splits:
             splits["validation"], train = split_off(train, max(1, len(train) // 10), self.seed)
         calibration, rest = split_off(train, min(self.calibration_size, len(train) // 10), self.seed)
+        if not rest:
+            raise DataError(f"the text fills one window of {self.window} tokens: give a longer one or a smaller task.window")
         return TaskData(
             train=at_most(rest, self.max_train, self.seed),
             calibration=calibration,

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -88,6 +89,16 @@ def test_rows_of_a_table_are_texts_with_the_end_of_text_between_them(gpt2, tmp_p
     assert joined.evaluation["validation"][0]["input_ids"] == [2, 3, 9, 4, 9, 5, 6, 7]
 
 
+def test_a_data_set_of_the_hub_gives_the_splits_that_it_has(gpt2, monkeypatch) -> None:
+    rows = {
+        name: datasets.Dataset.from_dict({"text": text}) for name, text in (("train", ["a b", "c d e"]), ("test", ["h"] * 9))
+    }
+    monkeypatch.setattr(datasets, "load_dataset", lambda *names: datasets.DatasetDict(rows) if names == ("x/y", "z") else None)
+    data = CausalLM(dataset="x/y", subset="z", separator=" ", window=4).load(str(gpt2))
+    assert [example["input_ids"] for example in data.train] == [[2, 3, 4, 5], [5, 6]]
+    assert [len(example["input_ids"]) for example in data.evaluation["test"]] == [4, 4, 3]
+
+
 def test_new_weights_come_from_the_configuration_alone(gpt2, texts) -> None:
     new: Any = task(texts, config={"n_layer": 1}).load_model(f"new:{gpt2}", "eager")
     old: Any = task(texts).load_model(str(gpt2), "eager")
@@ -104,11 +115,14 @@ def test_weights_that_are_missing_are_not_drawn_at_random(gpt2, texts) -> None:
 @pytest.mark.parametrize(("options", "message"), [
     ({"train": ""}, "there is no text: give task.train"),
     ({"train": "nowhere.txt"}, "there is no file or folder nowhere.txt"),
+    ({"test": "", "train": "recipe.txt"}, "the text fills one window of 16 tokens"),
     ({"window": 25}, "a window of at most 24 tokens"),
     ({"context": 16}, "a smaller context"),
     ({"config": {"layers": 2}}, "configuration of a 'gpt2' model has no 'layers'"),
 ])  # fmt: skip
-def test_a_mistake_is_named(gpt2, texts, options, message) -> None:
+def test_a_mistake_is_named(gpt2, texts, options, message, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.txt").write_text("a b c")
     with pytest.raises((DataError, CheckpointError), match=message):
         task(texts, **options).load(str(gpt2))
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -77,6 +78,19 @@ def test_a_folder_of_classes_and_parquet_files_give_the_same_pictures(folders) -
         assert a["labels"].tolist() == b["labels"].tolist()
         assert torch.equal(a["pixel_values"], b["pixel_values"])
     assert a["pixel_values"].shape == (2, 3, 8, 8)
+
+
+def test_a_data_set_of_the_hub_names_its_classes(monkeypatch) -> None:
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    rows = [{"img": {"bytes": encoded(100 * label), "path": None}, "label": label} for label in (0, 1, 1)]
+    part = datasets.Dataset.from_list(rows, features=features)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: datasets.DatasetDict({"train": part, "test": part}))
+    task = ImageClassification("some/pets", config=CONFIG)
+    data, model = task.load(NEW), task.load_model(NEW, "sdpa")
+    batch = data.collate(data.evaluation["test"])
+    assert batch["labels"].tolist() == [0, 1, 1]
+    torch.testing.assert_close(batch["pixel_values"][1], torch.full((3, 8, 8), 100 / 255 * 2 - 1))
+    assert model.config.id2label == {0: "cat", 1: "dog"}
 
 
 def test_without_an_evaluation_split_a_tenth_of_train_is_one(folders) -> None:
@@ -228,7 +242,9 @@ def test_a_run_that_is_resumed_sees_the_same_augmented_pictures(run, tmp_path) -
 
     (tmp_path / "recipe.toml").write_text(RECIPE)
     stop = "import os, signal, sys\nfrom slimformer import cli, pipeline\nappend = pipeline.append_line\n"
-    stop += "def stopping(path, row):\n    append(path, row)\n    row.get('step') == 2 and os.kill(os.getpid(), signal.SIGINT)\n"
+    stop += (
+        "def stopping(path, row):\n    append(path, row)\n    row.get('step') == 2 and os.kill(os.getpid(), signal.SIGINT)\n"
+    )
     stop += "pipeline.append_line = stopping\nsys.argv = ['slimformer', 'run', 'recipe.toml', '--quiet']\ncli.main()\n"
     assert "stopped in stage 'finetune'" in one_line(in_a_process("-c", stop, cwd=tmp_path, rc=130))
     slimformer("run", "recipe.toml", "--quiet", cwd=tmp_path)
