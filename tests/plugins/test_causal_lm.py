@@ -85,8 +85,8 @@ def test_rows_of_a_table_are_texts_with_the_end_of_text_between_them(gpt2, tmp_p
     data = CausalLM(train=str(tmp_path), text="body", window=4, calibration_size=0).load(str(gpt2))
     windows = [*data.train, *data.evaluation["validation"]]
     assert sorted(example["input_ids"] for example in windows) == sorted([[2, 3, 1, 4], [4, 1, 5, 6], [6, 7]])
-    joined = CausalLM(train=str(tmp_path), text="body", separator=" h ", window=24).load(str(gpt2))
-    assert joined.evaluation["validation"][0]["input_ids"] == [2, 3, 9, 4, 9, 5, 6, 7]
+    joined = CausalLM(train=str(tmp_path), test=str(tmp_path), text="body", separator=" h ", window=24).load(str(gpt2))
+    assert joined.evaluation["test"][0]["input_ids"] == [2, 3, 9, 4, 9, 5, 6, 7]
 
 
 def test_a_data_set_of_the_hub_gives_the_splits_that_it_has(gpt2, monkeypatch) -> None:
