@@ -86,7 +86,7 @@ def search_run(folder: RunFolder, recipe: Recipe, request: Request, report: Repo
         found = search(problem, strategy, lambda spec: work.rate(problem, spec), work.generator(), ledger)
     finally:
         report.end("search")
-    if isinstance(problem.goal, Cheapest) and not problem.goal.is_reached(found[0]):
+    if request.minimise and (found[0].rating or 0.0) < work.measure.rating(request.min_metric):
         best = work.measure.text(work.measure.rating(found[0].rating or 0.0))
         raise InfeasibleError(
             f"none of the rated sub-networks reaches {work.measure.text(request.min_metric)} on the probe; the best, "

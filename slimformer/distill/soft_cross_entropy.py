@@ -26,8 +26,8 @@ class SoftCrossEntropy:
     -T^2 mean_batch sum_c softmax(teacher / T)_c log_softmax(student / T)_c; with T = 1 the logits loss of DynaBERT
     (arXiv 2004.04037, equation 2). The factor T^2 keeps the gradient's size (arXiv 1503.02531, section 2.1).
 
-    Logits of each token (token classification, language modelling) count where `attention_mask` is 1 and the batch's labels, if each token has
-    one, are not -100; each example's mean is over its own tokens.
+    Logits of each token (token classification, language modelling) count where `attention_mask` is 1 and the batch's labels, if
+    each token has one, are not -100; each example's mean is over its own tokens.
 
     over: what the last dimension of the logits ranges over; "tokens" for the start and the end of an answer, each a choice
         among the tokens where `attention_mask` is 1.

@@ -88,15 +88,12 @@ class Cheapest:
     least: float
     grows: bool = False
 
-    def is_reached(self, candidate: Candidate) -> bool:
-        return candidate.rating is not None and candidate.rating >= self.least
-
     def key(self, candidate: Candidate) -> tuple[Any, ...]:
-        rating, cost = candidate.rating or 0.0, candidate.costs[self.cost]
-        return (0, cost, -rating) if self.is_reached(candidate) else (1, -rating, cost)
+        rating = candidate.rating or 0.0
+        return (0, candidate.costs[self.cost], -rating) if rating >= self.least else (1, -rating, candidate.costs[self.cost])
 
     def tighten(self, limits: Sequence[Limit], seen: Sequence[Candidate]) -> tuple[Limit, ...]:
-        reached = [c.costs[self.cost] for c in seen if self.is_reached(c)]
+        reached = [c.costs[self.cost] for c in seen if c.rating is not None and c.rating >= self.least]
         return (*limits, Limit(self.cost, min(reached) * (1 - 1e-9))) if reached else tuple(limits)
 
 
