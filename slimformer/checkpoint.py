@@ -11,12 +11,15 @@ from pathlib import Path
 from slimformer.errors import CheckpointError
 
 PACKAGE = "package:"
+NEW = "new:"
+"""Before a checkpoint: take its configuration (and tokenizer or image processor) alone, and draw new weights."""
 
 
 def resolve(checkpoint: str, fallback: str = "", sha256: Mapping[str, str] | None = None) -> str:
     """A folder or hub name that transformers can load.
 
-    checkpoint: a hub name ("bert-base-uncased"), a folder, or "package:DISTRIBUTION/FOLDER".
+    checkpoint: a hub name ("bert-base-uncased"), a folder, or "package:DISTRIBUTION/FOLDER"; each may have "new:" before it,
+        which the result then has too.
     fallback: what to take instead where the package or folder is not there.
     sha256: hashes that files of a folder must have, by file name (full, or the first hex digits); a hub copy is checked
         after its download by `huggingface_hub`'s own hashes.
@@ -51,6 +54,8 @@ def from_recipe(checkpoint: str) -> Iterator[None]:
 
 
 def _place(checkpoint: str) -> str:
+    if checkpoint.startswith(NEW):
+        return NEW + _place(checkpoint.removeprefix(NEW))
     if checkpoint.startswith(PACKAGE):
         return str(_package_folder(checkpoint.removeprefix(PACKAGE)))
     path = Path(checkpoint).expanduser()

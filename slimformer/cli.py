@@ -75,7 +75,7 @@ def search(
     max_memory: Annotated[str, typer.Option(help="At most so much memory in inference, e.g. 300MB.")] = "",
     at_most: Annotated[list[str], typer.Option("--max", metavar="COST=VALUE", help="A limit on any cost. Repeatable.")] = [],  # noqa: B006
     like: Annotated[str, typer.Option(help="Costs at most those of a point, e.g. w0.5-d0.75 or RUN:w0.5-d0.75.")] = "",
-    min_metric: Annotated[float, typer.Option(help="With --minimise: at least this metric on the probe, in percent.")] = 0.0,
+    min_metric: Annotated[float, typer.Option(help="With --minimise: a metric on the probe as good as this.")] = 0.0,
     minimise: Annotated[str, typer.Option(help="The cost to be lowest, e.g. latency, instead of the best rating.")] = "",
     run_folder: RunOption = None,
     strategy: Annotated[str, typer.Option(help="Who proposes sub-networks: see 'slimformer list strategies'.")] = "auto",
@@ -144,11 +144,14 @@ def evaluate(
 
     _quiet_libraries()
     found = commands.evaluate_run(folder, recipe, subnet, split)
-    _show(
-        found,
-        as_json,
-        lambda: [f"{found['name']} on {found['split']}", *(f"  {k}: {v:.2f} %" for k, v in found["metrics"].items())],
-    )
+    _show(found, as_json, lambda: _scores(found))
+
+
+def _scores(found: dict[str, Any]) -> list[str]:
+    from slimformer.results import measure_of
+
+    scores = (f"  {metric}: {measure_of(found, metric).text(value)}" for metric, value in found["metrics"].items())
+    return [f"{found['name']} on {found['split']}", *scores]
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from slimformer.export import auto_classes, export
 from slimformer.pipeline import check_lengths, load_supernet, prices
 from slimformer.recipe import Recipe
 from slimformer.recipe_file import to_table
+from slimformer.results import measure_of
 from slimformer.rundir import MEND, RunFolder
 from slimformer.space import Space
 from slimformer.supernet import SuperNet
@@ -32,7 +34,7 @@ class Rater:
         self._data: Any = None
 
     def rate(self, spec: SubnetSpec) -> dict[str, float]:
-        """The task's metrics of a spec on the split, in percent."""
+        """The task's metrics of a spec on the split."""
         snapshot = self._recipe.snapshots[-1]
         found = self._folder.rating(snapshot, self._split, spec)
         if found is None:
@@ -51,7 +53,8 @@ def evaluate_run(folder: RunFolder, recipe: Recipe, subnet: str, split: str) -> 
     name, spec = find_subnet(recipe.space.on(supernet.topology), subnet)
     split = split or results["split"]
     metrics = Rater(folder, recipe, supernet, split).rate(spec)
-    return {"name": name, "split": split, "metrics": metrics, "spec": spec.to_json()}
+    measures = {metric: asdict(measure_of(results, metric)) for metric in metrics}
+    return {"name": name, "split": split, "metrics": metrics, "measures": measures, "spec": spec.to_json()}
 
 
 def export_run(folder: RunFolder, recipe: Recipe, subnet: str, to: Path) -> dict[str, Any]:

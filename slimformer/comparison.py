@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from slimformer.errors import RunError
 from slimformer.recipe_file import differences, to_table
-from slimformer.results import row_metric, teacher_metric
+from slimformer.results import measure_of, row_metric, teacher_metric
 from slimformer.rundir import RunFolder, read_lines
+from slimformer.task import Measure
 
 SEED_KEYS = ("seed", "name")
 """What may differ in the recipes of runs that repeat each other."""
@@ -30,8 +31,8 @@ class Finished:
 def compare(folders: Sequence[RunFolder]) -> dict[str, Any]:
     """The runs in groups, the repetitions of one recipe with other seeds together; the first group is what others differ from.
 
-    Returns: the metric, the split, the names of the points, and for each group every number as {mean, spread}, the spread
-    being the standard deviation over its runs (0 for one run); metrics in percent.
+    Returns: the metric and how it is read, the split, the names of the points, and for each group every number as
+    {mean, spread}, the spread being the standard deviation over its runs (0 for one run).
     Raises: RunError where a run is not finished or cannot be compared with the first.
     """
     runs = [_finished(folder) for folder in folders]
@@ -45,12 +46,14 @@ def compare(folders: Sequence[RunFolder]) -> dict[str, Any]:
                 )
         if [row["name"] for row in run.results["rows"]] != [row["name"] for row in first["rows"]]:
             raise RunError(f"{run.path} and {runs[0].path} have other sub-networks: compare runs of one [space]")
-    groups = [_group(members) for members in _repetitions(runs)]
+    measure = measure_of(first)
+    groups = [_group(members, measure) for members in _repetitions(runs)]
     for group in groups:
         group["difference"] = {
             name: point["mean"] - groups[0]["points"][name]["mean"] for name, point in group["points"].items()
         }
-    return {"metric": first["metric"], "split": first["split"], "points": list(groups[0]["points"]), "groups": groups}
+    about = {"metric": first["metric"], "split": first["split"], "measures": {first["metric"]: asdict(measure)}}
+    return about | {"points": list(groups[0]["points"]), "groups": groups}
 
 
 def _finished(folder: RunFolder) -> Finished:
@@ -133,7 +136,7 @@ def _repetitions(runs: Sequence[Finished]) -> list[list[Finished]]:
     return groups
 
 
-def _group(runs: Sequence[Finished]) -> dict[str, Any]:
+def _group(runs: Sequence[Finished], measure: Measure) -> dict[str, Any]:
     points = [{row["name"]: row_metric(run.results, row) for row in run.results["rows"]} for run in runs]
     return {
         "name": runs[0].path.name if len(runs) == 1 else runs[0].recipe["name"],
@@ -141,7 +144,7 @@ def _group(runs: Sequence[Finished]) -> dict[str, Any]:
         "seeds": [run.recipe["seed"] for run in runs],
         "teacher": _summary([teacher_metric(run.results) for run in runs]),
         "mean": _summary([statistics.fmean(values.values()) for values in points]),
-        "worst": _summary([min(values.values()) for values in points]),
+        "worst": _summary([min(values.values(), key=measure.rating) for values in points]),
         "passes": _summary([run.passes for run in runs]),
         "points": {name: _summary([values[name] for values in points]) for name in points[0]},
     }
@@ -170,8 +173,8 @@ def plot_comparison(found: Mapping[str, Any], path: Path) -> None:
         panels[1].plot(
             range(len(points)), [group["difference"][name] for name in points], "o-", color=f"C{index}", markersize=4
         )
-    panels[0].set_ylabel(f"{found['metric']} on {found['split']}, %\n(dotted: teacher)")
-    panels[1].set_ylabel(f"difference from {groups[0]['name']}, points")
+    panels[0].set_ylabel(measure_of(found).titled(f"{found['metric']} on {found['split']}") + "\n(dotted: teacher)")
+    panels[1].set_ylabel(f"difference from {groups[0]['name']}")
     panels[1].set_xticks(range(len(points)), points, rotation=45, ha="right")
     panels[0].legend(frameon=False, fontsize=9)
     for panel in panels:

@@ -94,12 +94,13 @@ def _duration(seconds: float) -> str:
 
 def results_table(results: Mapping[str, Any]) -> Table:
     """The sub-networks of a run: costs, the main metric, its share of the teacher's, and the ratings at earlier points."""
-    from slimformer.results import SNAPSHOT_TITLES, row_metric, snapshots, teacher_metric
+    from slimformer.results import SNAPSHOT_TITLES, measure_of, row_metric, snapshots, teacher_metric
 
-    metric, teacher = results["metric"], teacher_metric(results)
+    metric, teacher, measure = results["metric"], teacher_metric(results), measure_of(results)
     work = results["workload"]
     table = Table(
-        title=f"{results['name']}: {metric} on {results['split']}, %",
+        title=measure.titled(f"{results['name']}: {metric} on {results['split']}")
+        + ", lower is better" * measure.lower_is_better,
         caption=f"costs at batch {work['batch_size']}, length {work['length']}; "
         + "; ".join(f"{name}: {unit}" for name, unit in results["costs"].items()),
     )
@@ -122,12 +123,16 @@ def results_table(results: Mapping[str, Any]) -> Table:
 
 def comparison_tables(found: Mapping[str, Any]) -> list[Table]:
     """Groups of runs: what they reach as a whole and cost, then each sub-network, with differences from the first group."""
+    from slimformer.results import measure_of
+
     groups, several = found["groups"], any(len(group["runs"]) > 1 for group in found["groups"])
 
     def cell(number: Mapping[str, float]) -> str:
         return f"{number['mean']:.2f}" + (f" ± {number['spread']:.2f}" if several else "")
 
-    whole = Table(title=f"{found['metric']} on {found['split']}, %", caption=COMPARISON_CAPTION)
+    measure = measure_of(found)
+    title = measure.titled(f"{found['metric']} on {found['split']}") + ", lower is better" * measure.lower_is_better
+    whole = Table(title=title, caption=COMPARISON_CAPTION)
     for column in ("runs", "seeds", "teacher", "mean of all", "worst of all", "training cost"):
         whole.add_column(column, justify="left" if column == "runs" else "right")
     for group in groups:
@@ -179,12 +184,16 @@ def candidates_table(outcome: Mapping[str, Any]) -> Table:
 
 def search_lines(outcome: Mapping[str, Any], folder: Any) -> list[Any]:
     """What a search found, for people: the table, the winner beside the best uniform sub-network, what to do next."""
-    metric, split = outcome["metric"], outcome["split"]
+    from slimformer.results import measure_of
+
+    metric, split, measure = outcome["metric"], outcome["split"], measure_of(outcome)
     lines: list[Any] = [candidates_table(outcome)]
     for title in ("winner", "uniform"):
         if outcome[title]:
             said = {"winner": "best", "uniform": "best uniform one"}[title]
-            lines.append(f"{said}: {outcome[title]['name']}, {metric} on {split} {outcome[title]['metrics'][metric]:.2f} %")
+            lines.append(
+                f"{said}: {outcome[title]['name']}, {metric} on {split} {measure.text(outcome[title]['metrics'][metric])}"
+            )
     if outcome.get("solver"):
         solver = outcome["solver"]
         rated = "rated" if solver["rated"] else "not rated"
@@ -193,7 +202,7 @@ def search_lines(outcome: Mapping[str, Any], folder: Any) -> list[Any]:
         tuned, before = outcome["finetuned"], outcome["finetuned"]["metrics"]["before"][metric]
         after = tuned["metrics"]["after"][metric]
         lines.append(
-            f"{tuned['steps']} steps alone: {metric} on {split} {before:.2f} -> {after:.2f} %; it is in {tuned['folder']}"
+            f"{tuned['steps']} steps alone: {metric} on {split} {before:.2f} -> {measure.text(after)}; it is in {tuned['folder']}"
         )
     search = f"{folder}/search"
     lines.append(f"pictures: {search}/pareto.html, {search}/pareto.png, {search}/winner.png")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from slimformer.data import Batch, to_device, without_labels
 from slimformer.distill.forward import logits_of
-from slimformer.task import Example, Logits, TaskData
+from slimformer.task import Example, Keep, Logits, TaskData, keep_all
 
 
 def predict(
@@ -19,8 +19,9 @@ def predict(
     collate: Callable[[Sequence[Example]], Batch],
     batch_size: int,
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
+    keep: Keep = keep_all,
 ) -> Logits:
-    """The network's logits on every example, in the examples' order, one float32 array per output head.
+    """What is kept of the network's logits on every example, in the examples' order, one float32 array per output head.
 
     Examples of like length share a batch, so that little is padded; the network is used in the mode that it is in. Where a
     head has logits for each token, shorter batches are filled up with nan: what stands beyond an example's tokens says nothing.
@@ -30,12 +31,12 @@ def predict(
     parts = []
     with torch.no_grad():
         for start in range(0, len(order), batch_size):
-            batch = collate([examples[i] for i in order[start : start + batch_size]])
-            inputs = to_device(without_labels(batch), device)
+            batch = to_device(collate([examples[i] for i in order[start : start + batch_size]]), device)
             with autocast():
-                parts.append([head.float().cpu() for head in logits_of(network(**inputs))])
+                logits = logits_of(network(**without_labels(batch)))
+            parts.append([head.float().cpu() for head in keep(logits, batch)])
     back = torch.tensor(order).argsort()
-    return tuple(_joined(heads)[back].numpy() for heads in zip(*parts, strict=True))
+    return tuple(joined(heads)[back].numpy() for heads in zip(*parts, strict=True))
 
 
 def evaluate(
@@ -45,10 +46,10 @@ def evaluate(
     batch_size: int,
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> dict[str, float]:
-    """The task's metrics of a network on a split, in percent."""
+    """The task's metrics of a network on a split."""
     was_training = network.training
     network.eval()
-    logits = predict(network, data.split(split), data.collate, batch_size, autocast)
+    logits = predict(network, data.split(split), data.collate, batch_size, autocast, data.keep)
     network.train(was_training)
     return {name: float(value) for name, value in data.score(split, logits).items()}
 
@@ -61,7 +62,7 @@ def batches(
     return [collate(chosen[start : start + batch_size]) for start in range(0, len(chosen), batch_size)]
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor:
+def joined(parts: Sequence[Tensor]) -> Tensor:
     """Batches of logits as one tensor, each filled up with nan to the greatest size in every dimension."""
     sizes = [max(part.shape[dim] for part in parts) for dim in range(1, parts[0].dim())]
     whole = parts[0].new_full((sum(len(part) for part in parts), *sizes), float("nan"))

@@ -16,7 +16,7 @@ from slimformer.data import Batch
 from slimformer.distill.forward import logits_of
 from slimformer.errors import ExportError
 from slimformer.rundir import write_whole, writing
-from slimformer.supernet import SuperNet, part_of_config, renumber
+from slimformer.supernet import SuperNet, read_field, renumber, write_field_
 from slimformer.topology import SubnetSpec
 
 CODE_FILE = "modeling_slimformer"
@@ -108,17 +108,17 @@ def _configure_(model: Any, supernet: SuperNet, spec: SubnetSpec) -> bool:
         group = supernet.topology.by_name[name]
         for field, per_unit in group.config:
             sizes.setdefault(field, set()).add(units * per_unit)
-    before = {field: getattr(*part_of_config(model.config, field)) for field in sizes}
+    before = {field: read_field(model.config, field) for field in sizes}
     for field, values in sizes.items():
         if len(values) == 1:
-            setattr(*part_of_config(model.config, field), next(iter(values)))
+            write_field_(model.config, field, next(iter(values)))
     try:
         is_stock = _shapes(model) == _shapes(_rebuild(model))
     except ValueError:  # a configuration may forbid sizes, as hidden states that are no multiple of the heads
         is_stock = False
     if not is_stock:
         for field, value in before.items():
-            setattr(*part_of_config(model.config, field), value)
+            write_field_(model.config, field, value)
     return is_stock
 
 

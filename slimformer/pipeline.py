@@ -6,7 +6,7 @@ import json
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -230,7 +230,7 @@ class Workshop:
                 write_results(self.folder, self._results(supernet))
 
     def _results(self, supernet: SuperNet) -> dict[str, Any]:
-        """The outcome as data; metrics in percent, costs in the units that `costs` states."""
+        """The outcome as data; metrics as `measures` says (in percent by default), costs in the units that `costs` states."""
         pricers = prices(supernet, self.recipe, self.folder.measured)
         main = self.data.main_split
         teacher = {split: self._rating("base", split, supernet.topology.full) for split in self.data.evaluation}
@@ -252,6 +252,7 @@ class Workshop:
         return {
             "name": self.recipe.name,
             "metric": self.data.metric,
+            "measures": {name: asdict(self.data.measure(name)) for name in teacher[main]},
             "split": main,
             "teacher": teacher,
             "baselines": {name: dict(scores) for name, scores in self.data.baselines.items()},

@@ -32,7 +32,8 @@ class Table(BaseModel):
 class ModelTable(Table):
     """[model]: where the pretrained weights come from.
 
-    checkpoint: a hub name, a folder, or "package:DISTRIBUTION/FOLDER", files that an installed package carries.
+    checkpoint: a hub name, a folder, or "package:DISTRIBUTION/FOLDER", files that an installed package carries; "new:" before
+        it takes the configuration alone and draws new weights.
     fallback: another checkpoint, for when the first cannot be had. sha256: the hash that a file must have, by its name.
     backbones: who may describe the model, by default every backbone there is; with options, for example
         `[{ name = "bert", hidden = true }]`, which adds the axis "hidden".

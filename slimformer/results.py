@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slimformer.rundir import RunFolder, write_text, write_whole, writing
+from slimformer.task import Measure
 
 Results = Mapping[str, Any]
 SNAPSHOT_TITLES = {"base": "sliced", "rewired": "rewired"}
@@ -32,6 +33,12 @@ def teacher_metric(results: Results) -> float:
 
 def row_metric(results: Results, row: Mapping[str, Any]) -> float:
     return float(row["metrics"][results["split"]][results["metric"]])
+
+
+def measure_of(results: Results, metric: str = "") -> Measure:
+    """How a metric of the results is read; the main one unless named."""
+    found = results.get("measures", {}).get(metric or results["metric"])
+    return Measure(**found) if found else Measure()
 
 
 def snapshots(results: Results) -> list[str]:
@@ -66,7 +73,9 @@ def plot(results: Results, path: Path) -> None:
     )
     for cost, panel in zip(costs, panels[0], strict=True):
         _panel(panel, results, cost)
-    panels[0][0].set_ylabel(f"{results['metric']} on {results['split']}, %")
+    panels[0][0].set_ylabel(measure_of(results).titled(f"{results['metric']} on {results['split']}"))
+    if measure_of(results).lower_is_better:  # it has no upper end, and merely sliced sub-networks are far out
+        panels[0][0].set_yscale("log")
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=9)
     figure.suptitle(f"{results['name']}: {len(results['rows'])} sub-networks of one model")
@@ -129,7 +138,8 @@ def model_card(results: Results) -> str:
     from slimformer.quantity import format_cost
 
     costs, metric = list(results["costs"]), results["metric"]
-    header = ["sub-network", *costs, f"{metric}, %", "of the teacher's, %"]
+    measure = measure_of(results)
+    header = ["sub-network", *costs, measure.titled(metric), "of the teacher's, %"]
     teacher = teacher_metric(results)
     lines = [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
     for row in results["rows"]:
@@ -148,7 +158,8 @@ def model_card(results: Results) -> str:
             f"# {results['name']}",
             "",
             f"One super-network that holds {len(results['rows'])} sub-networks, made by slimformer.",
-            f"Rated on {results['split']}; the fine-tuned teacher has {metric} {teacher:.2f} %.",
+            f"Rated on {results['split']}; the fine-tuned teacher has {metric} {measure.text(teacher)}"
+            + (", lower is better." if measure.lower_is_better else "."),
             f"Costs at batch {work['batch_size']}, length {work['length']}; {units}.",
             "",
             *lines,

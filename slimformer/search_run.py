@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +17,11 @@ from slimformer.cost import COSTS, Pricer, Workload, is_measured, unit_of
 from slimformer.data import to_device
 from slimformer.distill.forward import forward
 from slimformer.errors import InfeasibleError, SearchError, SpaceError
-from slimformer.evaluation import evaluate
+from slimformer.evaluation import evaluate, joined
 from slimformer.importance import load_scores
 from slimformer.pipeline import Report, load_supernet
 from slimformer.recipe import Recipe
+from slimformer.results import measure_of
 from slimformer.rewiring import Rewiring
 from slimformer.rundir import RunFolder, write_text, writing
 from slimformer.search import STRATEGIES, Best, Candidate, Cheapest, Goal, Ledger, Limit, Problem, Shared, search
@@ -29,7 +30,7 @@ from slimformer.search.milp import certificate
 from slimformer.search_report import write_pictures
 from slimformer.space import Axis, read_ratios
 from slimformer.supernet import SuperNet
-from slimformer.task import TaskData
+from slimformer.task import Measure, TaskData
 from slimformer.topology import SubnetSpec
 
 RateBy = Literal["loss", "metric"]
@@ -43,7 +44,7 @@ class Request:
     """What is asked of a search of a run.
 
     limits: ceilings on costs. like: a point, "NAME" or "RUN:NAME", whose costs are ceilings too.
-    minimise: the cost to be lowest, with a rating of at least `min_metric` percent; "" for the best rating instead.
+    minimise: the cost to be lowest, with a metric as good as `min_metric`; "" for the best rating instead.
     rate_by: "loss" or "metric", on `probe` examples of the calibration split (0: all of it).
     workload: the inputs for which costs are stated, None for the recipe's. options: of costs, by cost and name.
     multiples, blocks: override the recipe's `[search]`.
@@ -85,10 +86,11 @@ def search_run(folder: RunFolder, recipe: Recipe, request: Request, report: Repo
         found = search(problem, strategy, lambda spec: work.rate(problem, spec), work.generator(), ledger)
     finally:
         report.end("search")
-    if request.minimise and (found[0].rating or 0.0) < request.min_metric:
+    if request.minimise and (found[0].rating or 0.0) < work.measure.rating(request.min_metric):
+        best = work.measure.text(work.measure.rating(found[0].rating or 0.0))
         raise InfeasibleError(
-            f"none of the rated sub-networks reaches {request.min_metric:g} % on the probe; the best, {work.name(found[0].spec)}, "
-            f"has {found[0].rating:.2f} %. Lower --min-metric or raise --max-ratings"
+            f"none of the rated sub-networks reaches {work.measure.text(request.min_metric)} on the probe; the best, "
+            f"{work.name(found[0].spec)}, has {best}. Ask less of --min-metric or raise --max-ratings"
         )
     outcome = work.outcome(problem, found)
     if request.strategy in SOLVERS:
@@ -163,7 +165,8 @@ class Desk:
             return {name: pricer(spec) for name, pricer in self.pricers.items()}
 
         limits = (*self.request.limits, *self._like(price))
-        goal: Goal = Cheapest(self.request.minimise, self.request.min_metric) if self.request.minimise else Best()
+        least = self.measure.rating(self.request.min_metric)
+        goal: Goal = Cheapest(self.request.minimise, least) if self.request.minimise else Best()
         return Problem(table.on(space), price, limits, goal, self.request.max_ratings, self._importance())
 
     def _like(self, price: Any) -> tuple[Limit, ...]:
@@ -228,6 +231,11 @@ class Desk:
         return chosen
 
     @property
+    def measure(self) -> Measure:
+        """How the run's main metric is read."""
+        return measure_of(self.results)
+
+    @property
     def probe_name(self) -> str:
         return f"probe:{len(self.probe)} of calibration"
 
@@ -242,10 +250,10 @@ class Desk:
 
     @property
     def rating_name(self) -> str:
-        return "-loss" if self.request.rate_by == "loss" else str(self.results["metric"])
+        return "-loss" if self.request.rate_by == "loss" else "-" * self.measure.lower_is_better + str(self.results["metric"])
 
     def rating(self, metrics: Mapping[str, float]) -> float:
-        return -metrics["loss"] if self.request.rate_by == "loss" else metrics[self.results["metric"]]
+        return -metrics["loss"] if self.request.rate_by == "loss" else self.measure.rating(metrics[self.results["metric"]])
 
     def probe_metrics(self, spec: SubnetSpec) -> dict[str, float]:
         snapshot = self.recipe.snapshots[-1]
@@ -285,6 +293,7 @@ class Desk:
         return {
             "name": self.recipe.name,
             "metric": self.results["metric"],
+            "measures": {self.results["metric"]: asdict(self.measure)},
             "split": self.results["split"],
             "rating": f"{self.rating_name} on {self.probe_name.removeprefix('probe:')}",
             "limits": [str(limit) for limit in problem.limits],
@@ -332,7 +341,7 @@ class Desk:
 
 
 def measure(supernet: SuperNet, spec: SubnetSpec, data: TaskData, probe: Sequence[Any], batch_size: int) -> dict[str, float]:
-    """The mean loss of a spec on the probe, and the task's metrics in percent where the probe is all of the split."""
+    """The mean loss of a spec on the probe, and the task's metrics where the probe is all of the split."""
     network = supernet.frozen(spec)
     device = next(network.parameters()).device
     order = sorted(range(len(probe)), key=lambda i: -len(probe[i].get("input_ids", ())))
@@ -343,10 +352,10 @@ def measure(supernet: SuperNet, spec: SubnetSpec, data: TaskData, probe: Sequenc
             batch = to_device(data.collate([probe[i] for i in chosen]), device)
             outputs = forward(network, supernet.topology, spec, batch, hidden=False, labels=True)
             total += float(outputs.loss) * len(chosen)
-            parts.append([head.float().cpu() for head in outputs.logits])
+            parts.append([head.float().cpu() for head in data.keep(outputs.logits, batch)])
     metrics = {"loss": total / len(probe)}
     if len(probe) < len(data.calibration):
         return metrics
     back = torch.tensor(order).argsort()
-    logits = tuple(torch.cat(heads)[back].numpy() for heads in zip(*parts, strict=True))
+    logits = tuple(joined(heads)[back].numpy() for heads in zip(*parts, strict=True))
     return metrics | {name: float(value) for name, value in data.score("calibration", logits).items()}

@@ -288,17 +288,37 @@ def renumber(name: str, topology: Topology, spec: SubnetSpec) -> str:
     return name
 
 
+def read_field(config: Any, field: str) -> Any:
+    """A value of a configuration, None where there is none; dots lead into its parts and tables."""
+    for part in field.split("."):
+        config = config.get(part) if isinstance(config, Mapping) else getattr(config, part, None)
+    return config
+
+
+def write_field_(config: Any, field: str, value: Any) -> None:
+    """Set a value of a configuration; dots lead into its parts and tables, a table being replaced, not changed."""
+    name, dot, rest = field.partition(".")
+    part = getattr(config, name, None) or {}
+    if not dot:
+        setattr(config, name, value)
+    elif isinstance(part, Mapping):
+        setattr(config, name, {**part, rest: value})
+    else:
+        write_field_(part, rest, value)
+
+
 def _renumber_blocks_(module: nn.Module, config: Any, stack: BlockStack, kept: Sequence[int]) -> None:
     """Let a sub-network's configuration and blocks know that the remaining blocks count from 0."""
     if config is not None:
         if stack.config_field:
-            setattr(*part_of_config(config, stack.config_field), len(kept))
-        for owner, field in (part_of_config(config, field) for field in stack.config_lists):
-            if getattr(owner, field, None):
-                setattr(owner, field, [getattr(owner, field)[block] for block in kept])
-        for owner, field in (part_of_config(config, field) for field in stack.config_indices):
-            listed = getattr(owner, field, None) or ()
-            setattr(owner, field, [new for new, block in enumerate(kept) if block in listed])
+            write_field_(config, stack.config_field, len(kept))
+        for field in stack.config_lists:
+            entries = read_field(config, field)
+            if entries:
+                write_field_(config, field, [entries[block] for block in kept])
+        for field in stack.config_indices:
+            listed = read_field(config, field) or ()
+            write_field_(config, field, [new for new, block in enumerate(kept) if block in listed])
     for new, block in enumerate(module.get_submodule(stack.path).children()):
         for part in block.modules():
             if stack.index_attribute in vars(part):
@@ -318,11 +338,3 @@ def _copy_stack(model: nn.Module, stack: BlockStack, kept: Iterable[int], memo: 
             owner, _, leaf = member.rpartition(".")
             inherited = copy.deepcopy(getattr(blocks[0].get_submodule(owner), leaf), memo)
             setattr(short.get_submodule(f"0.{owner}".rstrip(".")), leaf, inherited)
-
-
-def part_of_config(config: Any, field: str) -> tuple[Any, str]:
-    """The object that has a configuration's field, and the field's name in it: dots lead into parts of the configuration."""
-    *parts, name = field.split(".")
-    for part in parts:
-        config = getattr(config, part)
-    return config, name

@@ -6,7 +6,7 @@ A backbone plugin states it; everything else (sub-networks, rewiring, importance
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -104,7 +104,8 @@ class UnitGroup:
 
     axis: the elastic direction, as a dotted path: "width.heads" is covered by a choice for "width" and for "width.heads".
     config_field: the stock configuration's name for `config_per_unit * units` ("text_config.intermediate_size", say, in a
-        part of it), or "" where it has none; a sub-network whose groups all agree on it can be stored in the stock format.
+        part or table of it), or "" where it has none; a sub-network whose groups all agree on it can be stored in the stock
+        format.
     more_config: further such fields, each with its number per unit.
     shared: inputs that the group's blocks share with others.
     least: the fewest units that a sub-network may keep: a router that picks two experts for each token needs two.
@@ -139,7 +140,7 @@ class BlockStack:
     """A list of transformer blocks of which some may be dropped.
 
     path: the `nn.ModuleList` (or `nn.Sequential`) that holds the blocks.
-    config_field: the stock configuration's name for the number of blocks, or "" where it has none.
+    config_field: the stock configuration's name for the number of blocks, as a unit group's.
     config_lists: fields of the configuration with one entry per block, which lose the dropped blocks' entries.
     config_indices: fields of the configuration that list some of the blocks by their indices, which are counted anew.
     index_attribute: what modules inside a block call the block's index, where they keep it.
@@ -271,6 +272,35 @@ class Topology:
             if not group.least <= size <= group.num_units:
                 raise TopologyError(f"group {name!r} keeps {size} units: write {group.least}..{group.num_units}")
         return SubnetSpec(sizes, kept)
+
+    def within(self, prefix: str, config: str) -> Topology:
+        """The topology of a model that holds the described one as a part.
+
+        prefix: what the names of the part's parameters and modules begin with ("timm_model."). config: what its
+            configuration's fields begin with ("model_args.").
+        """
+
+        def inside(group: UnitGroup) -> UnitGroup:
+            return replace(
+                group,
+                slices=tuple(replace(part, parameter=prefix + part.parameter) for part in group.slices),
+                attributes=tuple(replace(attribute, module=prefix + attribute.module) for attribute in group.attributes),
+                config_field=config + group.config_field if group.config_field else "",
+                more_config=tuple((config + name, per_unit) for name, per_unit in group.more_config),
+                shared=tuple(replace(shared, module=prefix + shared.module) for shared in group.shared),
+            )
+
+        stacks = tuple(
+            replace(
+                stack,
+                path=prefix + stack.path,
+                config_field=config + stack.config_field if stack.config_field else "",
+                config_lists=tuple(config + name for name in stack.config_lists),
+                config_indices=tuple(config + name for name in stack.config_indices),
+            )
+            for stack in self.stacks
+        )
+        return Topology(tuple(inside(group) for group in self.groups), stacks)
 
     @property
     def full(self) -> SubnetSpec:

@@ -23,7 +23,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
 
 from slimformer.distill.step import ElasticStep
-from slimformer.errors import InterruptedRunError, RunError
+from slimformer.errors import DataError, InterruptedRunError, RunError
 from slimformer.options import Machine, Optimisation, Precision
 from slimformer.sampling import Sampler
 from slimformer.space import Space
@@ -74,8 +74,10 @@ def run_stage(job: Job, data: TaskData, machine: Machine, folder: Path, progress
     machine, same number of threads and processes).
 
     Raises: InterruptedRunError after SIGINT or SIGTERM, a checkpoint being written; RunError where a checkpoint cannot be
-    written or read.
+    written or read; DataError for batches of like length where examples have none.
     """
+    if machine.group_by_length and "input_ids" not in data.train[0]:
+        raise DataError("the examples of this task are all of one length: remove machine.group_by_length")
     watcher = _Watcher(job.name, progress)
     with _soft_interrupt(watcher):
         try:
@@ -178,11 +180,13 @@ class ElasticTrainer(Trainer):
                 "MULTI_GPU/MULTI_CPU, without FSDP or DeepSpeed"
             )
         self.job = job
+        self.augment = data.augment
         self.watcher = watcher
+        self._passes = 0
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         model.train()
-        batch = self._prepare_inputs(inputs)
+        batch = self.augment(self._prepare_inputs(inputs), self._generator(self.accelerator.process_index, self._passes))
         self.job.step.supernet.allocate_gradients_()
         share = 1 / self.current_gradient_accumulation_steps
 
@@ -190,14 +194,20 @@ class ElasticTrainer(Trainer):
             self.accelerator.backward(loss * share)
 
         loss = self.job.step(batch, self._specs(), backward, self.accelerator.autocast)
+        self._passes += 1
         if self.accelerator.sync_gradients:
+            self._passes = 0
             self.watcher.stopped = self._average_gradients_(model)
         self.watcher.add(loss.terms)
         return loss.total * share
 
     def _specs(self) -> Sequence[Any]:
-        generator = torch.Generator().manual_seed(self.args.seed * 1_000_003 + self.state.global_step)
-        return self.job.sampler(self.job.space, generator)
+        return self.job.sampler(self.job.space, self._generator())
+
+    def _generator(self, process: int = 0, forward_pass: int = 0) -> torch.Generator:
+        """Randomness that is a function of the seed, the optimizer step, the process and the step's forward pass."""
+        seed = self.args.seed * 1_000_003 + self.state.global_step
+        return torch.Generator().manual_seed(seed + 1_000_000_007 * (process + 65_537 * forward_pass))
 
     def any_process(self, flag: bool) -> bool:
         """Whether the flag is up in any process; all of them must ask."""

@@ -45,7 +45,7 @@ def recipe_of(seed=0, name="a", **changes):
 def finished(tmp_path):
     """Writes the folder of a finished run."""
 
-    def finished(folder, recipe, values=(90, 80, 70, 60), metric="accuracy"):
+    def finished(folder, recipe, values=(90, 80, 70, 60), metric="accuracy", **more):
         path = tmp_path / folder
         path.mkdir()
         write_recipe(recipe, path / "recipe.toml")
@@ -59,7 +59,7 @@ def finished(tmp_path):
             "teacher": {"dev": {metric: 91.0}},
             "costs": {"flops": "FLOPs"},
             "rows": rows,
-        }
+        } | more
         (path / "results.json").write_text(json.dumps(results))
         lines = [("finetune", 10, 0.5), ("finetune", 50, 2.5), ("width", 30, 1.5), ("depth", 4, 0.2)]
         (path / "metrics.jsonl").write_text(
@@ -80,6 +80,14 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group_with_mean_and_spread(f
     assert (first["mean"]["mean"], first["worst"]["mean"]) == (76.25, 62)
     assert second["difference"] == dict(zip(first["points"], (0, -10, -2, -12), strict=True))
     assert second["worst"] == {"mean": 50, "spread": 0}
+
+
+def test_the_worst_is_the_highest_where_less_is_better(finished):
+    measures = {"perplexity": {"unit": "per token", "lower_is_better": True}}
+    run = finished("a", recipe_of(), (20, 30, 25, 50), "perplexity", measures=measures)
+    found = compare([run])
+    assert found["groups"][0]["worst"]["mean"] == 50
+    assert found["measures"] == measures
 
 
 def test_the_same_seed_twice_is_not_a_repetition(finished):

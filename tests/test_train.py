@@ -14,7 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import TrainingArguments
 
 from slimformer.distill import Labels
-from slimformer.errors import InterruptedRunError, RunError
+from slimformer.errors import DataError, InterruptedRunError, RunError
 from slimformer.options import Machine, Optimisation
 from slimformer.sampling import Largest, One
 from slimformer.train import ElasticTrainer, _arguments, _Watcher, run_stage
@@ -93,6 +93,29 @@ def test_a_stage_that_is_killed_goes_on_from_its_last_checkpoint_to_the_same_bit
     assert (tmp_path / "parts" / "checkpoint-4").is_dir()
     whole = train(tiny_job(tiny(hidden_dropout_prob=0.1), training), machine, tmp_path / "whole")
     assert same(whole, train(tiny_job(tiny(hidden_dropout_prob=0.1), training), machine, tmp_path / "parts"))
+
+
+def test_each_forward_pass_augments_its_batch_by_randomness_of_its_own_that_comes_again(tiny, tmp_path):
+    seeds = []
+
+    def augment(batch, generator):
+        seeds.append(generator.initial_seed())
+        return {**batch, "labels": torch.zeros_like(batch["labels"])}
+
+    machine, data = replace(FP32, gradient_accumulation=2), replace(tiny_data(16), augment=augment)
+    learnt = [
+        train(tiny_job(tiny(), Optimisation(max_steps=2, learning_rate=1e-3), Largest()), machine, tmp_path / name, data=part)
+        for name, part in (("a", data), ("b", data))
+    ]
+    assert len(set(seeds)) == 4
+    assert seeds[:4] == seeds[4:]
+    assert same(*learnt)
+
+
+def test_batches_of_like_length_of_examples_without_a_length_are_refused(tiny, tmp_path):
+    data = replace(tiny_data(4), train=[{"image": 1, "labels": 0}])
+    with pytest.raises(DataError, match=r"remove machine\.group_by_length"):
+        train(tiny_job(tiny(), Optimisation()), replace(FP32, group_by_length=True), tmp_path, data=data)
 
 
 def test_gradient_accumulation_equals_the_larger_batch(tiny, tmp_path):

@@ -1,5 +1,5 @@
-"""Causal language models, one file per family."""
+"""Causal language models, one file per family, and language modelling."""
 
-from slimformer_decoders import gpt2, llama, moe, phi3
+from slimformer_decoders import causal_lm, gpt2, llama, moe, phi3
 
-__all__ = ["gpt2", "llama", "moe", "phi3"]
+__all__ = ["causal_lm", "gpt2", "llama", "moe", "phi3"]

@@ -31,7 +31,7 @@ class TimmViT:
 
     def topology(self, model: Any) -> Topology:
         groups = [group for block in range(len(model.blocks)) for group in _groups(model, block)]
-        return Topology(tuple(groups), (BlockStack("encoder", "depth", "blocks", len(model.blocks), config_field=""),))
+        return Topology(tuple(groups), (BlockStack("encoder", "depth", "blocks", len(model.blocks), config_field="depth"),))
 
     def example(self, model: Any, batch_size: int, length: int) -> Batch:
         patches = model.patch_embed

@@ -30,8 +30,8 @@ class SoftCrossEntropy:
     -T^2 mean_batch sum_c softmax(teacher / T)_c log_softmax(student / T)_c; with T = 1 the logits loss of DynaBERT
     (arXiv 2004.04037, equation 2). The factor T^2 keeps the gradient's size (arXiv 1503.02531, section 2.1).
 
-    Logits of each token (token classification) count where `attention_mask` is 1 and the batch's labels, if each token has
-    one, are not -100; each example's mean is over its own tokens.
+    Logits of each token (token classification, language modelling) count where `attention_mask` is 1 and the batch's labels, if
+    each token has one, are not -100; each example's mean is over its own tokens.
 
     over: what the last dimension of the logits ranges over; "tokens" for the start and the end of an answer, each a choice
         among the tokens where `attention_mask` is 1.
@@ -48,17 +48,18 @@ class SoftCrossEntropy:
     needs_teacher: ClassVar[bool] = True
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        heads = [self._head(s.float(), t.float(), batch) for s, t in zip(student.logits, teacher.logits, strict=True)]
+        heads = [self._head(s, t, batch) for s, t in zip(student.logits, teacher.logits, strict=True)]
         return sum(heads[1:], start=heads[0])
 
     def _head(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
+        from slimformer.distill.softened import soft_cross_entropies
+
         if student.shape[-1] == 1:
-            return (student - teacher).square().mean() * (self.regression == "mse")
+            return (student.float() - teacher.float()).square().mean() * (self.regression == "mse")
         if self.over == "tokens":
             student, teacher = (_hide_padding(logits, batch) for logits in (student, teacher))
-        target = (teacher / self.temperature).softmax(-1)
-        loss = -(target * (student / self.temperature).log_softmax(-1)).sum(-1)
-        return _mean(loss, batch) * self.temperature**2
+        losses = soft_cross_entropies(student, teacher, self.temperature)
+        return _mean(losses, batch) * self.temperature**2
 
 
 def _hide_padding(logits: Tensor, batch: Batch) -> Tensor:

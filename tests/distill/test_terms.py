@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from slimformer.data import HiddenStates, Outputs
-from slimformer.distill import TERMS, EmbeddingMSE, HiddenMSE, Labels, SoftCrossEntropy
+from slimformer.distill import TERMS, EmbeddingMSE, HiddenMSE, Labels, SoftCrossEntropy, softened
 from slimformer.distill.hidden import targets
 from slimformer.space import DEPTH_POLICIES
 
@@ -32,6 +32,21 @@ def test_soft_cross_entropy_is_the_divergence_plus_the_teachers_entropy(temperat
     entropy = -(target * target.log()).sum(-1).mean()
     expected = temperature**2 * (divergence + entropy)
     torch.testing.assert_close(SoftCrossEntropy(temperature=temperature)(student, teacher, {}), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_soft_cross_entropy_of_a_large_vocabulary_has_the_values_and_gradients_of_the_formula(dtype, monkeypatch):
+    monkeypatch.setattr(softened, "CHUNK", 3 * 11 + 5)  # three predictions at a time, of ten
+    student, teacher = torch.randn(2, 5, 11, dtype=dtype, requires_grad=True), torch.randn(2, 5, 11, dtype=dtype)
+    wide = student.detach().double().requires_grad_()
+    expected = -((teacher.double() / 2).softmax(-1) * (wide / 2).log_softmax(-1)).sum(-1)
+    found = softened.soft_cross_entropies(student, teacher, 2.0)
+    weights = torch.randn(2, 5, dtype=torch.float64)
+    (found * weights).sum().backward()
+    (expected * weights).sum().backward()
+    exact = dtype == torch.float64
+    torch.testing.assert_close(found.double(), expected, rtol=1e-12 if exact else 1e-6, atol=0)
+    torch.testing.assert_close(student.grad.double(), wide.grad, rtol=1e-12 if exact else 1e-2, atol=1e-14 if exact else 1e-4)
 
 
 def test_soft_cross_entropy_sums_over_heads():

@@ -14,10 +14,10 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from slimformer.errors import CheckpointError, DataError
+from slimformer.tables import read
 from slimformer.task import TASKS, Example
 from slimformer_dynabert.tasks.docstrings import Docstrings
 from slimformer_dynabert.tasks.glue import SUBSETS, Glue
-from slimformer_dynabert.tasks.readers import read
 from slimformer_dynabert.tasks.text import METRICS, Goal, Rows, Score, split_off
 from slimformer_dynabert.tasks.text_files import TextFiles
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from slimformer.errors import DataError
 from slimformer.options import Count, Positive, Seed
+from slimformer.tables import FORMATS, Table, column, find_shards, first_line, read
 from slimformer.task import TASKS, TaskData
-from slimformer_dynabert.tasks.readers import FORMATS, Table, column, find_shards, first_line, read
 from slimformer_dynabert.tasks.text import Goal, Rows, build, class_numbers, limits_of, load_classifier, real_numbers
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from slimformer.data import Batch
 from slimformer.errors import DataError
 from slimformer.options import Count, Positive, Seed
-from slimformer.task import TASKS, Example, Logits, TaskData
-from slimformer_dynabert.tasks.readers import first_line
+from slimformer.pretrained import load_tokenizer, load_with_head
+from slimformer.tables import first_line
+from slimformer.task import TASKS, Example, Logits, TaskData, at_most, split_off
 from slimformer_dynabert.tasks.squad_score import best_span, exact_match, f1, gold_answers
-from slimformer_dynabert.tasks.text import load_tokenizer, load_with_head
 
 if TYPE_CHECKING:
     from torch import nn
@@ -87,11 +86,12 @@ class Squad:
                 f"{QUESTION_TOKENS + 3}, so set task.stride below {self.max_length - QUESTION_TOKENS - 3} or raise max_length"
             )
         splits = self._local() if self.path else self._hub()
-        calibration, rest = _part(splits["train"], min(self.calibration_size, len(splits["train"]) // 10), self.seed)
-        train = _part(rest, self.max_train, self.seed)[0] if 0 < self.max_train < len(rest) else rest
-        judged = splits["validation"]
-        judged = _part(judged, self.max_eval, self.seed)[0] if 0 < self.max_eval < len(judged) else judged
-        questions = {"train": train, "calibration": calibration, "validation": judged}
+        calibration, rest = split_off(splits["train"], min(self.calibration_size, len(splits["train"]) // 10), self.seed)
+        questions = {
+            "train": at_most(rest, self.max_train, self.seed),
+            "calibration": calibration,
+            "validation": at_most(splits["validation"], self.max_eval, self.seed),
+        }
         cut = {name: list(self._windows(tokenizer, part)) for name, part in questions.items()}
         examples = {name: [example for example, _ in pairs] for name, pairs in cut.items()}
         windows = {name: [window for _, window in pairs] for name, pairs in cut.items()}
@@ -166,13 +166,6 @@ def _positions(question: Question, window: Window) -> tuple[int, int]:
     starts = [i for i, (first, last) in enumerate(window.offsets) if first <= begin < last]
     ends = [i for i, (first, last) in enumerate(window.offsets) if first < finish <= last]
     return (window.first + starts[0], window.first + ends[-1]) if starts and ends else (0, 0)
-
-
-def _part(questions: list[Question], size: int, seed: int) -> tuple[list[Question], list[Question]]:
-    """(a random part of `size` questions, the rest), both in the questions' order."""
-    chosen = set(random.Random(seed).sample(range(len(questions)), size))
-    part = [question for i, question in enumerate(questions) if i in chosen]
-    return part, [question for i, question in enumerate(questions) if i not in chosen]
 
 
 def _find(folder: Path, stems: Sequence[str]) -> Path:

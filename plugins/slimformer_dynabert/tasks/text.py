@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from slimformer.data import Batch
-from slimformer.errors import CheckpointError, DataError
+from slimformer.errors import DataError
+from slimformer.pretrained import load_tokenizer, load_with_head
+from slimformer.tables import column, data_files, first_line, read
 from slimformer.task import Example, Logits, TaskData
-from slimformer_dynabert.tasks.readers import column, data_files, first_line, read
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,35 +100,6 @@ def load_classifier(checkpoint: str, attention: str, goal: Goal) -> nn.Module:
     return load_with_head("AutoModelForSequenceClassification", checkpoint, attention, _head_config(goal))
 
 
-def load_with_head(auto: str, checkpoint: str, attention: str, config: Mapping[str, Any] = MappingProxyType({})) -> nn.Module:
-    """The checkpoint's body in float32 with the head of a class of transformers; a head of the right size is kept.
-
-    auto: the class, "AutoModelFor...". config: what the head's configuration says.
-    Raises: CheckpointError when the weights cannot be read or do not fill the body.
-    """
-    import torch
-    import transformers
-
-    try:
-        model, report = getattr(transformers, auto).from_pretrained(
-            checkpoint,
-            attn_implementation=attention,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            **config,
-        )
-    except Exception as error:  # safetensors, pickle, json and the hub each have their own
-        if "attn_implementation" in str(error):
-            raise CheckpointError(f'{checkpoint!r} has no {attention} attention: write model.attention = "eager"') from error
-        raise CheckpointError(
-            f"cannot load a model from {checkpoint!r}: {first_line(error)}; give a folder with config.json and "
-            "model.safetensors, or a hub name while the hub can be reached"
-        ) from error
-    _check_body(model, report, checkpoint)
-    return model
-
-
 def _head_config(goal: Goal) -> dict[str, Any]:
     if goal.regression:
         return {"num_labels": 1, "problem_type": "regression"}
@@ -138,18 +109,6 @@ def _head_config(goal: Goal) -> dict[str, Any]:
         "id2label": dict(enumerate(goal.classes)),
         "label2id": {name: number for number, name in enumerate(goal.classes)},
     }
-
-
-def _check_body(model: nn.Module, report: Mapping[str, Any], checkpoint: str) -> None:
-    """The head and the pooler below it may be new; a body that is new in parts is no pretrained body."""
-    mismatched = {entry if isinstance(entry, str) else entry[0] for entry in report["mismatched_keys"]}
-    body = f"{model.base_model_prefix}."
-    new = sorted(key for key in mismatched | set(report["missing_keys"]) if key.startswith(body) and ".pooler." not in key)
-    if new:
-        raise CheckpointError(
-            f"the weights in {checkpoint!r} lack or misshape {len(new)} tensors of the model its config describes "
-            f"(first: {new[0]}); give a folder whose config.json and weights belong together"
-        )
 
 
 def class_numbers(values: Sequence[Any], numbers: Mapping[str, int], source: object) -> list[int]:
@@ -175,23 +134,6 @@ def real_numbers(values: Sequence[Any], source: object) -> list[float]:
     if not all(map(math.isfinite, numbers)):
         raise DataError(f"{source} has a label that is not a finite number; remove the row or mend the label")
     return numbers
-
-
-def load_tokenizer(checkpoint: str) -> Any:
-    """The checkpoint's tokenizer.
-
-    Raises: CheckpointError, also for a folder without tokenizer files, for which transformers makes an empty tokenizer.
-    """
-    from transformers import AutoTokenizer
-
-    advice = "give a folder with tokenizer.json, or save the tokenizer beside the weights"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    except Exception as error:  # json, tokenizers and the hub each have their own
-        raise CheckpointError(f"cannot load a tokenizer from {checkpoint!r}: {first_line(error)}; {advice}") from error
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise CheckpointError(f"{checkpoint!r} has no tokenizer vocabulary; {advice}")
-    return tokenizer
 
 
 def build(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from slimformer.errors import DataError
 from slimformer.options import Count, Name, Positive, Seed
+from slimformer.tables import column, data_files, read
 from slimformer.task import TASKS, TaskData
-from slimformer_dynabert.tasks.readers import column, data_files, read
 from slimformer_dynabert.tasks.text import (
     CLASS_METRICS,
     REGRESSION_METRICS,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from slimformer.data import Batch
 from slimformer.errors import DataError
 from slimformer.options import Count, Name, Positive, Seed
-from slimformer.task import TASKS, Example, Logits, TaskData
+from slimformer.pretrained import load_tokenizer, load_with_head
+from slimformer.tables import column, data_files, ending, read
+from slimformer.task import TASKS, Example, Logits, TaskData, at_most, split_off
 from slimformer_dynabert.tasks.entities import OUTSIDE, entity_scores
-from slimformer_dynabert.tasks.readers import column, data_files, ending, read
-from slimformer_dynabert.tasks.text import load_tokenizer, load_with_head
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,12 +72,12 @@ class TokenFiles:
         if self.validation:
             train, judged = everything, self._sentences(self.validation)
         else:
-            judged, train = _part(everything, max(1, len(everything) // 10), self.seed)
-        calibration, rest = _part(train, min(self.calibration_size, len(train) // 10), self.seed)
+            judged, train = split_off(everything, max(1, len(everything) // 10), self.seed)
+        calibration, rest = split_off(train, min(self.calibration_size, len(train) // 10), self.seed)
         splits = {
-            "train": _at_most(rest, self.max_train, self.seed),
+            "train": at_most(rest, self.max_train, self.seed),
             "calibration": calibration,
-            "validation": _at_most(judged, self.max_eval, self.seed),
+            "validation": at_most(judged, self.max_eval, self.seed),
         }
         numbers = {name: number for number, name in enumerate(names)}
         for sentences, source in ((everything, self.train), (judged, self.validation or self.train)):
@@ -157,17 +156,6 @@ def _read_conll(file: Path) -> list[Sentence]:
             sentences.append(Sentence(tuple(row[0] for row in rows), tuple(row[-1] for row in rows)))
             rows = []
     return sentences
-
-
-def _part(sentences: list[Sentence], size: int, seed: int) -> tuple[list[Sentence], list[Sentence]]:
-    """(a random part of `size` sentences, the rest), both in their order."""
-    chosen = set(random.Random(seed).sample(range(len(sentences)), size))
-    part = [sentence for i, sentence in enumerate(sentences) if i in chosen]
-    return part, [sentence for i, sentence in enumerate(sentences) if i not in chosen]
-
-
-def _at_most(sentences: list[Sentence], size: int, seed: int) -> list[Sentence]:
-    return _part(sentences, size, seed)[0] if 0 < size < len(sentences) else sentences
 
 
 def _example(tokenizer: Any, sentence: Sentence, numbers: Mapping[str, int], max_length: int) -> Example:
