@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from slimformer.errors import CheckpointError, DataError
+from slimformer.tables import first_line
 from slimformer_dynabert.stop_words import STOP_WORDS
-from slimformer_dynabert.tasks.readers import first_line
 from slimformer_dynabert.tasks.text import load_tokenizer
 
 if TYPE_CHECKING:
