@@ -161,11 +161,11 @@ class MaskedLM:
     def words(self, text: str) -> list[Word]:
         """The words of a text that may be replaced: of letters only, no stop words, within the model's length."""
         encoded = self.tokenizer(text, truncation=True, max_length=self.longest, return_offsets_mapping=True)
+        offsets = encoded["offset_mapping"]
         pieces: dict[int, list[int]] = {}
         for position, number in enumerate(encoded.word_ids()):
-            if number is not None:
+            if number is not None and any(map(str.isalpha, text[slice(*offsets[position])])):  # some count "," to the word
                 pieces.setdefault(number, []).append(position)
-        offsets = encoded["offset_mapping"]
         found = (_trimmed(text, offsets[at[0]][0], offsets[at[-1]][1], tuple(at)) for at in pieces.values())
         return [word for word in found if _may_be_replaced(text[word.start : word.end])]
 
