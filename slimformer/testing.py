@@ -467,12 +467,15 @@ def _law(title: str, *specs: SubnetSpec) -> Iterator[None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check the laws on a checkpoint, a line for each; returns the exit code: 1 for a broken law, 2 for a bad argument."""
+    import transformers
+
     parser = argparse.ArgumentParser(prog="python -m slimformer.testing", description="Check the laws on a real checkpoint.")
     parser.add_argument("checkpoint", help="a hub name, a folder, or package:DISTRIBUTION/FOLDER")
     parser.add_argument("--dtype", default="float32", choices=["float64", "float32", "bfloat16", "float16"])
     parser.add_argument("--specs", type=int, default=2, help="random per-layer sub-networks, beside the largest and smallest")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    transformers.utils.logging.disable_progress_bar()
     try:
         case = _case_of(options.checkpoint, getattr(torch, options.dtype), options.specs, options.seed)
         checks = (*LAWS, check_generation) if generates(case.model) else LAWS

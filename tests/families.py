@@ -166,7 +166,7 @@ FAMILIES: dict[str, Family] = {
     "timm ViT": _timm("vit_tiny_patch16_224", TIMM_SIZES | {"init_values": 0.5}),
     "timm DeiT": _timm("deit_tiny_distilled_patch16_224", TIMM_SIZES),
     "timm Swin": _timm("swin_tiny_patch4_window7_224", SWIN_SIZES),
-    "timm BEiT": _timm("beitv2_base_patch16_224", TIMM_SIZES),
+    "timm BEiT": _timm("beitv2_base_patch16_224", TIMM_SIZES | {"init_values": 1.0}),
     "timm EVA-02": _timm("eva02_tiny_patch14_224", TIMM_SIZES | {"mlp_ratio": 3}),
 }
 

@@ -8,6 +8,7 @@ import pytest
 
 from slimformer import BlockStack, Slice, SubnetSpec, Topology, UnitGroup
 from slimformer.errors import TopologyError
+from slimformer.supernet import renumber
 
 
 @pytest.fixture
@@ -106,6 +107,31 @@ def test_block_1_does_not_own_the_groups_of_block_10() -> None:
     group = UnitGroup("heads.10", "width", 1, (Slice("blocks.10.up.weight", 0),))
     topology = Topology((group,), (BlockStack("stack", "depth", "blocks", 11),))
     assert topology.owner["heads.10"] == ("stack", 10)
+
+
+def test_a_group_whose_slices_lie_in_several_blocks_belongs_to_none(topology) -> None:
+    shared = UnitGroup("shared", "width", 3, tuple(Slice(f"blocks.{block}.up.weight", 0, 2) for block in (0, 1)))
+    topology = Topology((shared,), topology.stacks)
+    assert topology.owner == {}
+    assert topology.spec({"shared": 2}, {"stack": [1]}).units == {"shared": 2}
+
+
+def test_what_whichever_block_comes_first_inherits_is_never_dropped_and_moves_to_it() -> None:
+    stack = BlockStack("stack", "depth", "blocks", 3, inherited=("attention.table",))
+    topology = Topology((), (stack,))
+    spec = topology.spec({}, {"stack": [1, 2]})
+    assert not topology.is_dropped("blocks.0.attention.table.weight", spec)
+    assert topology.is_dropped("blocks.0.attention.tables", spec)
+    assert renumber("blocks.0.attention.table.weight", topology, spec) == "blocks.0.attention.table.weight"
+    assert renumber("blocks.2.attention", topology, spec) == "blocks.1.attention"
+
+
+def test_a_group_keeps_its_least_units_whatever_the_ratio() -> None:
+    experts = UnitGroup("experts", "experts", 8, (Slice("router.weight", 0, role="choose"),), least=2)
+    topology = Topology((experts,), ())
+    assert [experts.at(ratio) for ratio in (1.0, 0.5, 0.1)] == [8, 4, 2]
+    with pytest.raises(TopologyError, match=r"'experts' keeps 1 units: write 2\.\.8"):
+        topology.spec({"experts": 1}, {})
 
 
 def test_names_in_dropped_blocks_are_dropped_and_others_are_not(topology) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from slimformer.backbone import BACKBONES
 from slimformer.data import Batch
-from slimformer.describe import inputs, outputs, text_example, type_of
+from slimformer.describe import inputs, outputs, prefix_of, text_example, type_of
 from slimformer.topology import Attribute, BlockStack, Slice, Topology, UnitGroup
 
 if TYPE_CHECKING:
@@ -27,25 +27,30 @@ class T5:
     """
 
     def describes(self, model: nn.Module) -> bool:
-        return type_of(model) == "t5" and not hasattr(model, "transformer")
+        return type_of(model) == "t5"
 
     def topology(self, model: Any) -> Topology:
-        towers = [name for name in DEPTHS if hasattr(model, name)]
-        sizes = {name: len(model.get_submodule(name).block) for name in towers}
-        groups = [group for name in towers for group in _groups(model, name, sizes[name])]
-        stacks = [
-            BlockStack(name, f"depth.{name}", f"{name}.block", sizes[name], config_field=DEPTHS[name], inherited=FIRST)
-            for name in towers
-        ]
+        groups: list[UnitGroup] = []
+        stacks: list[BlockStack] = []
+        for tower in _towers(model):
+            path = f"{prefix_of(model)}{tower}.block"
+            blocks = len(model.get_submodule(path))
+            groups += _groups(model, tower, [f"{path}.{block}.layer" for block in range(blocks)])
+            depth = f"depth.{tower}"
+            stacks.append(BlockStack(tower, depth, path, blocks, config_field=DEPTHS[tower], inherited=FIRST))
         return Topology(tuple(groups), tuple(stacks))
 
     def example(self, model: Any, batch_size: int, length: int) -> Batch:
         text = text_example(batch_size, length, longest=length)
-        return {**text, "decoder_input_ids": text["input_ids"]} if hasattr(model, "decoder") else text
+        return {**text, "decoder_input_ids": text["input_ids"]} if "decoder" in _towers(model) else text
 
 
-def _groups(model: Any, tower: str, blocks: int) -> list[UnitGroup]:
-    axis, paths = f"width.{tower}", [f"{tower}.block.{block}.layer" for block in range(blocks)]
+def _towers(model: Any) -> list[str]:
+    return [tower for tower in DEPTHS if hasattr(model.get_submodule(prefix_of(model).rstrip(".")), tower)]
+
+
+def _groups(model: Any, tower: str, paths: list[str]) -> list[UnitGroup]:
+    axis = f"width.{tower}"
     table = Slice(f"{paths[0]}{TABLE.removeprefix('layer')}.weight", 1, role="neither")
     groups = [_heads(model, f"{tower}.heads", f"{axis}.heads", [f"{path}.0.SelfAttention" for path in paths], (table,))]
     if tower == "decoder":

@@ -19,15 +19,6 @@ def test_the_flops_of_fused_and_routed_decoders_are_those_that_the_extraction_ru
     check_flops(FAMILIES[family].build("eager"))
 
 
-def test_a_router_keeps_as_many_experts_as_it_picks() -> None:
-    model = FAMILIES["Mixtral"].build("eager")
-    topology = backbone_for(model).topology(model)
-    experts = topology.by_name["decoder.0.experts"]
-    assert [experts.at(ratio) for ratio in (1.0, 0.6, 0.2)] == [5, 3, 2]
-    with pytest.raises(TopologyError, match=r"keeps 1 units: write 2\.\.5"):
-        topology.spec({"decoder.0.experts": 1}, {})
-
-
 def test_experts_are_scored_by_their_weights_and_what_the_loss_loses_with_them() -> None:
     model = FAMILIES["Mixtral"].build("eager")
     supernet = SuperNet(model, backbone_for(model).topology(model))
@@ -42,6 +33,14 @@ def test_experts_are_scored_by_their_weights_and_what_the_loss_loses_with_them()
     torch.testing.assert_close(Magnitude()(supernet, [])["decoder.1.experts"], squares.sum((1, 2)).sqrt())
     with pytest.raises(TopologyError, match=r"activation_norm cannot see the units of 'decoder.0.experts'"):
         ActivationNorm()(supernet, [])
+
+
+def test_a_block_of_phi3_reads_its_heads_from_a_configuration_of_its_own() -> None:
+    model = FAMILIES["Phi-3"].build("eager")
+    supernet = SuperNet(model, backbone_for(model).topology(model))
+    network: Any = supernet.subnet(supernet.topology.spec({"decoder.0.heads": 1, "decoder.2.heads": 3}, {}))
+    assert [layer.self_attn.config.num_attention_heads for layer in network.model.layers] == [2, 8, 6]
+    assert network.config.num_attention_heads == model.config.num_attention_heads == 8
 
 
 def test_dropping_blocks_renumbers_them_and_filters_their_attention_types() -> None:

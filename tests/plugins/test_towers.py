@@ -11,8 +11,9 @@ from slimformer.space import DEPTH_POLICIES
 from tests.families import FAMILIES, T5_SIZES, build, check_flops, few_specs
 
 
-def test_the_encoder_of_t5_keeps_the_laws_alone() -> None:
-    model = build("T5", "EncoderModel", "sdpa", **T5_SIZES)
+def test_the_encoder_of_t5_keeps_the_laws_alone_and_inside_another_model() -> None:
+    model = build("T5", "ForTokenClassification", "sdpa", **T5_SIZES)
+    assert backbone_for(model).topology(model).axes == ("width.encoder.heads", "width.encoder.ffn", "depth.encoder")
     testing.check_backbone(backbone_for(model), model, specs=few_specs(model))
 
 
