@@ -20,7 +20,7 @@ from slimformer.cost import COSTS, Pricer, counted_costs
 from slimformer.data import Outputs, to_device
 from slimformer.distill import TERMS, Labels
 from slimformer.distill.forward import forward
-from slimformer.distill.step import ElasticStep
+from slimformer.distill.step import ElasticStep, follow_spec
 from slimformer.errors import RunError
 from slimformer.evaluation import batches, evaluate, tokens_in
 from slimformer.export import load as load_exported
@@ -128,9 +128,9 @@ class Workshop:
         check_lengths(supernet, self.data)
         space = self.space(supernet)
         for stage in self.recipe.stage:
-            space.restrict(stage.axes)
+            smallest = space.restrict(stage.axes).smallest().spec
             self.data.training(stage.examples)
-            try_terms(supernet, self.data, space.smallest().spec, stage)
+            try_terms(supernet, self.data, smallest, stage)
         self.data.scoring_examples(self.recipe.importance.split)
         prices(supernet, self.recipe, measured=None)
 
@@ -304,7 +304,7 @@ def try_terms(supernet: SuperNet, data: TaskData, spec: SubnetSpec, stage: Stage
         with torch.no_grad():
             return forward(supernet.frozen(spec), supernet.topology, spec, batch, hidden=True, labels=True)
 
-    student, teacher = run(spec), run(supernet.topology.full)
+    student, teacher = run(spec), run(follow_spec(supernet.topology, spec, stage.follow))
     for term in stage.terms:
         term(student, teacher, batch)
 

@@ -44,6 +44,7 @@ VIT_SIZES = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 3
 TIMM_SIZES = {
     "img_size": 12, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 4, "mlp_ratio": 1.5, "num_classes": 5,
 }  # fmt: skip
+WRAPPED_SIZES = {name: size for name, size in TIMM_SIZES.items() if name != "num_classes"}
 SWIN_SIZES = {
     "img_size": 16, "patch_size": 2, "window_size": 4, "embed_dim": 16, "depths": (2, 2), "num_heads": (2, 4),
     "mlp_ratio": 1.5, "num_classes": 5,
@@ -82,6 +83,16 @@ def build(family: str, head: str, attention: str, *, config: str = "", **sizes: 
 def build_timm(name: str, attention: str, **sizes: Any) -> Any:
     """A model of timm, likewise; "sdpa" is what timm calls fused."""
     model = scatter_(timm.create_model(name, **sizes))
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = attention == "sdpa"
+    return model
+
+
+def build_wrapped_timm(name: str, attention: str, **sizes: Any) -> Any:
+    """A model of timm inside transformers' wrapper, which gives it the number of classes itself."""
+    config = transformers.TimmWrapperConfig(architecture=name, model_args=sizes, num_labels=5)
+    model = scatter_(transformers.TimmWrapperForImageClassification(config))
     for module in model.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = attention == "sdpa"
@@ -173,6 +184,9 @@ FAMILIES: dict[str, Family] = {
     "DeiT": _vit("DeiT", "ForImageClassificationWithTeacher", intermediate_size=48),
     "DINOv2": _vit("Dinov2", mlp_ratio=2, use_swiglu_ffn=True),
     "timm ViT": _timm("vit_tiny_patch16_224", TIMM_SIZES | {"init_values": 0.5}),
+    "timm ViT in transformers": Family(
+        lambda attention: build_wrapped_timm("vit_tiny_patch16_224", attention, **WRAPPED_SIZES)
+    ),
     "timm DeiT": _timm("deit_tiny_distilled_patch16_224", TIMM_SIZES),
     "timm Swin": _timm("swin_tiny_patch4_window7_224", SWIN_SIZES),
     "timm BEiT": _timm("beitv2_base_patch16_224", TIMM_SIZES | {"init_values": 1.0}),

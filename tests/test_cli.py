@@ -84,7 +84,10 @@ def test_a_command_that_needs_a_run_says_how_to_make_one(slimformer, command):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("search", "--max-flops", "1X"), "'1X' is not a quantity: write a number with one of k, M, G, T"),
+        (
+            ("search", "--max-flops", "1X"),
+            "'1X' is not a quantity in FLOPs, one multiply-add = 2: write a number with one of k, M, G, T",
+        ),
         (("search", "--max-params", "-5"), "'-5' is not a quantity"),
         (("search", "--max-macs", "0"), "'0' is not above zero"),
         (("search", "--max", "flops"), "--max flops: write COST=VALUE, for example --max flops=1G"),
