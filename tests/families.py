@@ -173,7 +173,7 @@ FAMILIES: dict[str, Family] = {
     "Phi-3": _decoder("Phi3", LLAMA_SIZES),
     "Mixtral": _decoder("Mixtral", LLAMA_SIZES | MOE | {"num_local_experts": 5, "intermediate_size": 24}),
     "Qwen2-MoE": _decoder(
-        "Qwen2Moe", LLAMA_SIZES | MOE | {"num_experts": 5, "shared_expert_intermediate_size": 16, "mlp_only_layers": [0]}
+        "Qwen2Moe", LLAMA_SIZES | MOE | {"num_experts": 5, "shared_expert_intermediate_size": 16, "mlp_only_layers": [2]}
     ),
     "Qwen3-MoE": _decoder("Qwen3Moe", LLAMA_SIZES | MOE | {"num_experts": 5, "experts_implementation": "eager"}),
     "T5": _seq2seq("T5", T5_SIZES),
