@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from slimformer.cost import COSTS, Workload
@@ -98,41 +96,43 @@ class Trace:
 
 def trace(supernet: SuperNet, spec: SubnetSpec, backbone: Backbone, workload: Workload) -> Trace:
     """Run the extraction of a spec, inside `without_numbers`, and note every tensor that it makes."""
+    from torch.multiprocessing.reductions import StorageWeakRef
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
     module = supernet.extract(spec)
     inputs = backbone.example(module, workload.batch_size, workload.length)
+    given = [tensor.untyped_storage() for tensor in (*module.parameters(), *module.buffers(), *inputs.values())]
     found = Trace([], [], [], sum(tensor.untyped_storage().nbytes() for tensor in inputs.values()))
     here = _place_hooks_(module, supernet.topology, spec)
-    known = {id(tensor.untyped_storage()) for tensor in (*module.parameters(), *module.buffers(), *inputs.values())}
+    known, alive = {storage._cdata for storage in given}, dict[int, StorageWeakRef]()
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             made = function(*args, **(kwargs or {}))
+            self.note_what_is_gone()
             for leaf in tree_leaves(made):
                 if hasattr(leaf, "untyped_storage"):
                     self.note(leaf.untyped_storage())
             return made
 
         def note(self, storage: Any) -> None:
-            if id(storage) in known:
+            if storage._cdata in known:
                 return
             number = len(found.sizes)
-            known.add(id(storage))
+            known.add(storage._cdata)
+            alive[number] = StorageWeakRef(storage)
             found.places.append(here[-1])
             found.sizes.append(storage.nbytes())
             found.events.append(number)
-            weakref.finalize(storage, partial(self.free, id(storage), number))
 
-        def free(self, identity: int, number: int) -> None:
-            known.discard(identity)
-            found.events.append(-1 - number)
+        def note_what_is_gone(self) -> None:
+            for number in [number for number, reference in alive.items() if reference.expired()]:
+                known.discard(alive.pop(number).cdata)
+                found.events.append(-1 - number)
 
     with Watch():
-        outputs = module(**inputs)
-    found.events = list(found.events)  # a copy: what is freed from here on happens after the pass
-    del outputs
+        module(**inputs)
     return found
 
 
