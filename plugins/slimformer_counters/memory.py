@@ -110,7 +110,7 @@ def _run(module: nn.Module, topology: Topology, spec: SubnetSpec, inputs: Batch)
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
-    identity = torch._C._storage_id
+    identity = torch._C._storage_id  # type: ignore[attr-defined]
     given = {identity(tensor) for tensor in (*module.parameters(), *module.buffers(), *inputs.values())}
     found = Trace([], [], [], sum(tensor.nbytes for tensor in inputs.values()))
     here = _place_hooks_(module, topology, spec)
