@@ -1,15 +1,18 @@
-"""A copy of a model that has shapes but no numbers, to count on without computing anything."""
+"""Sub-networks to measure, without the memory of an extraction; copies of models without numbers, to count on."""
 
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from slimformer.topology import SubnetSpec
+
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from slimformer.supernet import SuperNet
 
 
 @contextmanager
@@ -18,9 +21,20 @@ def without_numbers() -> Iterator[None]:
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    with warnings.catch_warnings(), torch.no_grad(), torch.device("cpu"), FakeTensorMode(allow_non_fake_inputs=True):
-        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")  # by copying a module's buffers
+    with torch.no_grad(), torch.device("cpu"), FakeTensorMode(allow_non_fake_inputs=True):
         yield
+
+
+def whole_layers(supernet: SuperNet, spec: SubnetSpec) -> nn.Module:
+    """The sub-network of a spec, in eval mode: views, but for fused weights, which are joined as an extraction stores them."""
+    import torch
+
+    from slimformer.supernet import join
+
+    def share(name: str, full: nn.Parameter, parts: Sequence[Tensor]) -> Sequence[nn.Parameter]:
+        return [torch.nn.Parameter(join(parts, supernet.topology.shape(name, full.shape, spec)), requires_grad=False)]
+
+    return supernet.clone(spec, share).eval()
 
 
 def hollow(model: nn.Module, dtype: str = "") -> nn.Module:

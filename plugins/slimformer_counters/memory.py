@@ -6,12 +6,12 @@ import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from slimformer.cost import COSTS, Workload
+from slimformer.data import Batch
 from slimformer.topology import SubnetSpec, Topology, UnitGroup
-from slimformer_counters.hollow import hollow, without_numbers
+from slimformer_counters.hollow import hollow, whole_layers, without_numbers
 from slimformer_counters.parameters import parameter_count
 from slimformer_counters.polynomial import OUTSIDE, Place, Polynomial
 from slimformer_counters.weights import BYTES
@@ -45,10 +45,8 @@ class Memory:
 
     def price(self, supernet: SuperNet, backbone: Backbone, workload: Workload) -> Peak:
         topology = supernet.topology
-        with without_numbers():
-            empty = type(supernet)(hollow(supernet.model, self.dtype), topology).eval()
-            whole = trace(empty, topology.full, backbone, workload)
-            fewer = [trace(empty, topology.spec(units, {}), backbone, workload) for units in _shrunk(topology)]
+        specs = [topology.full, *(topology.spec(units, {}) for units in _shrunk(topology))]
+        whole, *fewer = (trace(supernet, spec, backbone, workload, self.dtype) for spec in specs)
         amounts = _amounts(topology, whole, fewer)
         return Peak(parameter_count(supernet, BYTES[self.dtype]), whole.inputs, _moments(whole, amounts))
 
@@ -96,43 +94,55 @@ class Trace:
     inputs: int
 
 
-def trace(supernet: SuperNet, spec: SubnetSpec, backbone: Backbone, workload: Workload) -> Trace:
-    """Run the extraction of a spec, inside `without_numbers`, and note every tensor that it makes."""
+def trace(supernet: SuperNet, spec: SubnetSpec, backbone: Backbone, workload: Workload, dtype: str = "") -> Trace:
+    """Run a sub-network without numbers and note every tensor that it makes.
+
+    Memory is alive as long as one of the tensors that share it; it is told from others by torch's number of it.
+    """
+    module = whole_layers(supernet, spec)
+    with without_numbers():
+        copied = hollow(module, dtype)
+        return _run(copied, supernet.topology, spec, backbone.example(copied, workload.batch_size, workload.length))
+
+
+def _run(module: nn.Module, topology: Topology, spec: SubnetSpec, inputs: Batch) -> Trace:
+    import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
-    module = supernet.extract(spec)
-    inputs = backbone.example(module, workload.batch_size, workload.length)
-    found = Trace([], [], [], sum(tensor.untyped_storage().nbytes() for tensor in inputs.values()))
-    here = _place_hooks_(module, supernet.topology, spec)
-    known = {id(tensor.untyped_storage()) for tensor in (*module.parameters(), *module.buffers(), *inputs.values())}
+    identity = torch._C._storage_id  # type: ignore[attr-defined]
+    given = {identity(tensor) for tensor in (*module.parameters(), *module.buffers(), *inputs.values())}
+    found = Trace([], [], [], sum(tensor.nbytes for tensor in inputs.values()))
+    here = _place_hooks_(module, topology, spec)
+    numbers: dict[int, int] = {}
+    sharing: dict[int, list[weakref.ref[Any]]] = {}
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             made = function(*args, **(kwargs or {}))
+            self.note_what_is_gone()
             for leaf in tree_leaves(made):
-                if hasattr(leaf, "untyped_storage"):
-                    self.note(leaf.untyped_storage())
+                if isinstance(leaf, torch.Tensor) and identity(leaf) not in given:
+                    self.note(leaf)
             return made
 
-        def note(self, storage: Any) -> None:
-            if id(storage) in known:
-                return
-            number = len(found.sizes)
-            known.add(id(storage))
-            found.places.append(here[-1])
-            found.sizes.append(storage.nbytes())
-            found.events.append(number)
-            weakref.finalize(storage, partial(self.free, id(storage), number))
+        def note(self, tensor: torch.Tensor) -> None:
+            memory = identity(tensor)
+            if memory not in numbers:
+                numbers[memory] = len(found.sizes)
+                sharing[memory] = []
+                found.events.append(len(found.sizes))
+                found.places.append(here[-1])
+                found.sizes.append(tensor.nbytes)
+            sharing[memory].append(weakref.ref(tensor))
 
-        def free(self, identity: int, number: int) -> None:
-            known.discard(identity)
-            found.events.append(-1 - number)
+        def note_what_is_gone(self) -> None:
+            for memory in [memory for memory, tensors in sharing.items() if all(tensor() is None for tensor in tensors)]:
+                del sharing[memory]
+                found.events.append(-1 - numbers.pop(memory))
 
     with Watch():
-        outputs = module(**inputs)
-    found.events = list(found.events)  # a copy: what is freed from here on happens after the pass
-    del outputs
+        module(**inputs)
     return found
 
 

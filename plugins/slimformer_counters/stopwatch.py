@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from slimformer.topology import SubnetSpec
+from slimformer_counters.hollow import whole_layers
 
 if TYPE_CHECKING:
     import torch
@@ -56,16 +57,7 @@ class Stopwatch:
         return tensor.to(self._device, self._dtype if tensor.is_floating_point() else tensor.dtype)
 
     def _build(self, spec: SubnetSpec) -> nn.Module:
-        import torch
-
-        from slimformer.supernet import join
-
-        topology = self._supernet.topology
-
-        def share(name: str, full: nn.Parameter, parts: Sequence[Tensor]) -> Sequence[nn.Parameter]:
-            return [torch.nn.Parameter(join(parts, topology.shape(name, full.shape, spec)), requires_grad=False)]
-
-        return self._supernet.clone(spec, share).eval().to(self._device, self._dtype)
+        return whole_layers(self._supernet, spec).to(self._device, self._dtype)
 
     def affordable(self, passes: float, seconds: float) -> float:
         """The share of the blocks, at most 1, with which passes that take as long as `passes` full-size ones fit in the time."""
