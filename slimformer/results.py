@@ -66,6 +66,7 @@ def plot(results: Results, path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogFormatter
 
     costs = distinct_costs(results)
     figure, panels = pyplot.subplots(
@@ -76,6 +77,8 @@ def plot(results: Results, path: Path) -> None:
     panels[0][0].set_ylabel(measure_of(results).titled(f"{results['metric']} on {results['split']}"))
     if measure_of(results).lower_is_better:  # it has no upper end, and merely sliced sub-networks are far out
         panels[0][0].set_yscale("log")
+        panels[0][0].yaxis.set_major_formatter(LogFormatter())
+        panels[0][0].yaxis.set_minor_formatter(LogFormatter())
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=9)
     figure.suptitle(f"{results['name']}: {len(results['rows'])} sub-networks of one model")
