@@ -324,7 +324,10 @@ def test_a_limit_that_nothing_meets_names_the_nearest_and_exits_with_three(place
         (("run", "recipe.toml", "--set", "importance.split=test"), "calibration"),
         (("run", "recipe.toml", "--set", "evaluation.workload.length=128"), "evaluation.workload.length"),
         (("run", "recipe.toml", "--set", "task={name='glue'}"), "task.path"),
-        (("run", "recipe.toml", "--set", "task.pad_to_max_length=true"), "takes at most 40 tokens, not 128: lower task.max_length"),
+        (
+            ("run", "recipe.toml", "--set", "task.pad_to_max_length=true"),
+            "takes at most 40 tokens, not 128: lower task.max_length",
+        ),
         (("run", "recipe.toml", "--set", "task.max_length=-3"), "greater than or equal to 1"),
         (("run", "recipe.toml", "--set", "evaluation.costs=[]"), "at least 1 item"),
         (("run", "recipe.toml", "--set", 'machine.trackers=["wandbb"]'), "machine.trackers: wandbb is not supported"),
