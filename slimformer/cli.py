@@ -255,7 +255,9 @@ def new_backbone(
     folder = to or Path(f"slimformer-{name.replace('_', '-')}")
     written = template.new_backbone(name, folder)
     found = {"folder": str(folder), "files": [str(path) for path in written]}
-    install = f"pip install -e '{folder}[test]' && pytest {folder}"
+    from rich.markup import escape
+
+    install = escape(f"pip install -e '{folder}[test]' && pytest {folder}")
     _show(found, as_json, lambda: [*found["files"], f"install it and run its test: {install}"])
 
 

@@ -307,11 +307,13 @@ def inspection_lines(found: dict[str, Any]) -> Iterable[Any]:
 
 
 def _proposal_lines(found: dict[str, Any]) -> Iterable[str]:
+    from rich.markup import escape
+
     if "proposal" not in found:
         return
     proposal = found["proposal"]
     yield "no backbone was taken: this topology was found by tracing, and all laws held on random weights"
     for refusal in proposal["refused"]:
-        yield f"  stays whole: {refusal['module']}: {refusal['reason']}"
+        yield escape(f"  stays whole: {refusal['module']}: {refusal['reason']}")
     where = f"it is in {proposal['plugin']}" if proposal["plugin"] else "keep it with --write FILE.py"
     yield f"the plugin that says it: {where}; name that file under `plugins` in a recipe"

@@ -163,6 +163,17 @@ def test_a_law_that_a_model_breaks_is_one_line_and_exit_code_two(slimformer, che
     assert stderr == "checking Law 0: nothing holds.\nslimformer: law 0 is broken for everything\n"
 
 
+def test_new_backbone_names_its_files_and_how_to_install_them(slimformer, tmp_path):
+    code, stdout, _ = slimformer("new-backbone", "my_family")
+    assert code == 0
+    assert "slimformer-my-family/slimformer_my_family/__init__.py" in stdout
+    assert "pip install -e 'slimformer-my-family[test]' && pytest slimformer-my-family" in stdout
+    assert (tmp_path / "slimformer-my-family" / "pyproject.toml").is_file()
+    code, _, stderr = slimformer("new-backbone", "bert", "--to", "other")
+    assert code == 2
+    assert "a backbone is already called 'bert': take another name" in one_line(stderr)
+
+
 def test_inspect_counts_more_flops_for_longer_examples(slimformer, checkpoint):
     short, long = (json.loads(slimformer("inspect", checkpoint, "--json", "--length", n)[1]) for n in (8, 32))
     assert long["extremes"][0]["costs"]["flops"] > 4 * short["extremes"][0]["costs"]["flops"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,10 @@ def test_a_plain_transformer_gets_heads_gated_neurons_and_blocks_and_a_plugin_fi
     backbone = inspection.plugin_backbone(model, IDS, proposal, "plain_net", file)
     assert plugin_source(model, IDS, proposal, "plain_net") == file.read_text()
     testing.check_backbone(backbone, scatter_(Net(width=32, heads=4, inner=10, depth=2)))
+    lessened = dataclasses.replace(proposal, topology=Topology(proposal.topology.groups[1:], ()))
+    with pytest.raises(TopologyError, match="no plugin file can say the topology that was found in Net"):
+        inspection.plugin_backbone(model, IDS, lessened, "plain_net_again", tmp_path / "again.py")
+    assert not (tmp_path / "again.py").exists()
 
 
 @pytest.mark.parametrize("family", ["GPT-2", "Llama"])
