@@ -113,9 +113,6 @@ class SuperNet(nn.Module):
                 memo[id(full)] = made[0]
                 if len(made) > 1:
                     fused[name] = made
-        for name, buffer in self.model.named_buffers():  # a deep copy of a fake tensor corrupts torch's memory
-            if not self.topology.is_dropped(name, spec):
-                memo[id(buffer)] = buffer.clone()
         for stack in self.topology.stacks:
             _copy_stack(self.model, stack, spec.blocks[stack.name], memo)
         module = copy.deepcopy(self.model, memo)
