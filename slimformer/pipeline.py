@@ -330,7 +330,8 @@ def load_supernet(folder: RunFolder, recipe: Recipe) -> SuperNet:
         raise RunError(f"the run in {folder.path} is not finished: the same 'slimformer run' command goes on with it")
     with reading(folder.supernet):
         model = load_exported(folder.supernet)
-    model.set_attn_implementation(recipe.model.attention)  # type: ignore[operator]
+    if recipe.model.attention != "auto":
+        model.set_attn_implementation(recipe.model.attention)  # type: ignore[operator]
     return SuperNet(model.eval(), backbone_for(model, recipe.model.backbones).topology(model)).to(Processes().device)
 
 

@@ -79,6 +79,7 @@ def _joined(old: Any, new: Any) -> Any:
 def load_model(auto: str, checkpoint: str, attention: str, config: Any, may_be_new: MayBeNew) -> nn.Module:
     """A model in float32 with the checkpoint's weights, or with new ones for "new:CHECKPOINT".
 
+    attention: "sdpa", "eager", or "auto", which is sdpa where the model has it, else eager.
     New weights are drawn from torch's global generator.
     Raises: CheckpointError when the weights cannot be read or some are missing that may not be new.
     """
@@ -86,20 +87,21 @@ def load_model(auto: str, checkpoint: str, attention: str, config: Any, may_be_n
     import transformers
 
     cls, source = getattr(transformers, auto), checkpoint.removeprefix(NEW)
+    implementation = None if attention == "auto" else attention
     try:
         if checkpoint.startswith(NEW):
-            return cls.from_config(config, attn_implementation=attention, dtype=torch.float32)
+            return cls.from_config(config, attn_implementation=implementation, dtype=torch.float32)
         model, report = cls.from_pretrained(
             source,
             config=config,
-            attn_implementation=attention,
+            attn_implementation=implementation,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
     except Exception as error:  # safetensors, pickle, json and the hub each have their own
         if "attn_implementation" in str(error):
-            raise CheckpointError(f'{source!r} has no {attention} attention: write model.attention = "eager"') from error
+            raise CheckpointError(f'{source!r} has no {attention} attention: write model.attention = "auto"') from error
         raise CheckpointError(f"cannot load a model from {source!r}: {first_line(error)}; {ADVICE}") from error
     _check_complete(model, report, source, may_be_new)
     return model

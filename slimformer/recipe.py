@@ -37,12 +37,13 @@ class ModelTable(Table):
     fallback: another checkpoint, for when the first cannot be had. sha256: the hash that a file must have, by its name.
     backbones: who may describe the model, by default every backbone there is; with options, for example
         `[{ name = "bert", hidden = true }]`, which adds the axis "hidden".
+    attention: the implementation; "auto" is sdpa where the model has it, else eager.
     """
 
     checkpoint: Name
     fallback: str = ""
     sha256: dict[str, str] = Field(default_factory=dict)
-    attention: Literal["sdpa", "eager"] = "sdpa"
+    attention: Literal["auto", "sdpa", "eager"] = "auto"
     backbones: tuple[Annotated[Backbone, BACKBONES], ...] = ()
 
 

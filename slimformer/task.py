@@ -150,7 +150,8 @@ class Task(Protocol):
     def load_model(self, checkpoint: str, attention: str) -> nn.Module:
         """A model with this task's head, its body from the checkpoint (a folder or a hub name), or new for "new:CHECKPOINT".
 
-        attention: the attention implementation, "sdpa" or "eager". A new head draws from torch's global generator.
+        attention: the attention implementation, "sdpa", "eager", or "auto", which is sdpa where the model has it.
+            A new head draws from torch's global generator.
         Raises: CheckpointError.
         """
         ...

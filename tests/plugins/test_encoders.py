@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from slimformer import SuperNet, backbone_for, testing
-from slimformer.errors import ExportError
+from slimformer.errors import CheckpointError, ExportError
 from slimformer.export import export, load
+from slimformer.pretrained import load_with_head
 from slimformer.rewiring import Shuffle
 from tests.families import BERT_SIZES, CLASSIFIER, DEBERTA_SIZES, FAMILIES, build, few_specs
+
+AUTO = f"AutoModel{CLASSIFIER}"
 
 
 def check(model) -> None:
@@ -29,6 +35,25 @@ def test_deberta_with_a_convolution_has_no_depth_axis() -> None:
 def test_albert_whose_blocks_share_their_weights_has_width_only() -> None:
     model = FAMILIES["ALBERT"].build("eager")
     assert backbone_for(model).topology(model).axes == ("width.heads", "width.ffn")
+
+
+@pytest.mark.parametrize(("attention", "got"), [("auto", "eager"), ("eager", "eager")])
+def test_a_model_without_sdpa_is_loaded_with_what_it_has(tmp_path: Path, attention: str, got: str) -> None:
+    FAMILIES["MPNet"].build("eager").save_pretrained(tmp_path)
+    loaded: Any = load_with_head(AUTO, str(tmp_path), attention)
+    assert loaded.config._attn_implementation == got
+
+
+def test_sdpa_for_a_model_without_it_is_an_error_that_names_auto(tmp_path: Path) -> None:
+    FAMILIES["MPNet"].build("eager").save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r'has no sdpa attention: write model\.attention = "auto"'):
+        load_with_head(AUTO, str(tmp_path), "sdpa")
+
+
+def test_auto_is_sdpa_where_the_model_has_it(tmp_path: Path) -> None:
+    FAMILIES["BERT"].build("eager").save_pretrained(tmp_path)
+    loaded: Any = load_with_head(AUTO, str(tmp_path), "auto")
+    assert loaded.config._attn_implementation == "sdpa"
 
 
 @pytest.fixture
