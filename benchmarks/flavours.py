@@ -41,14 +41,14 @@ class Variant:
 
 @dataclass(frozen=True)
 class Claim:
-    """Two numbers of which the first should be at least the second."""
+    """Two numbers of which the first should be at least the second, as far as float means can tell."""
 
     what: str
     found: float
     least: float
 
     def __str__(self) -> str:
-        verdict = "met" if self.found >= self.least else "NOT MET"
+        verdict = "met" if self.found >= self.least - 1e-9 else "NOT MET"
         return f"{self.what}: {self.found:.2f}, at least {self.least:.2f}: {verdict}"
 
 
