@@ -36,6 +36,12 @@ def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe file, e.g. recipes/quickstart.toml.")],
     overrides: SetOption = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option("--out", help="The run folder. By default runs/NAME.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="RUN", help="Begin with the finished steps of this run that the recipe would make alike."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan and the costs, train nothing.")
     ] = False,
@@ -44,7 +50,8 @@ def run(
 ) -> None:
     """Make a model slimmable: do everything that a recipe says.
 
-    The same command again goes on where it stopped. Under torchrun or accelerate launch it uses all processes:
+    The same command again goes on where it stopped. A variant of a finished run need not train the same teacher again:
+    [bold]slimformer run RECIPE --set stage.depth.follow=[] --from runs/NAME[/]. Under torchrun or accelerate launch it uses all processes:
     [bold]torchrun --nproc-per-node 2 -m slimformer run RECIPE[/]
     """
     from slimformer.recipe_file import read_recipe
@@ -52,8 +59,9 @@ def run(
 
     parsed = read_recipe(recipe, overrides)
     folder = RunFolder(out or folder_for(parsed, RUNS))
+    other = RunFolder(start) if start else None
     if dry_run:
-        _dry_run(parsed, folder, as_json)
+        _dry_run(parsed, folder, other, as_json)
         return
     from slimformer import pipeline
     from slimformer.console import ConsoleReport, results_table
@@ -61,7 +69,7 @@ def run(
 
     _quiet_libraries()
     first = Processes().is_first
-    results = pipeline.run(parsed, folder, ConsoleReport(quiet=quiet or not first))
+    results = pipeline.run(parsed, folder, ConsoleReport(quiet=quiet or not first), other)
     if first:
         _show(results | {"run": str(folder.path)}, as_json, lambda: [results_table(results), f"run folder: {folder.path}"])
 
@@ -313,11 +321,11 @@ def _options(items: list[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _dry_run(recipe: Recipe, folder: RunFolder, as_json: bool) -> None:
+def _dry_run(recipe: Recipe, folder: RunFolder, start: RunFolder | None, as_json: bool) -> None:
     from slimformer import commands
 
     _quiet_libraries()
-    plan = commands.plan(recipe, folder)
+    plan = commands.plan(recipe, folder, start)
     _show(plan, as_json, lambda: [f"{name}: {value}" for name, value in plan.items() if name != "recipe"])
 
 

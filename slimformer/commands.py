@@ -17,6 +17,7 @@ from slimformer.pipeline import check_lengths, load_supernet, prices
 from slimformer.recipe import Recipe
 from slimformer.recipe_file import to_table
 from slimformer.results import measure_of
+from slimformer.reuse import shared_steps
 from slimformer.rundir import MEND, RunFolder
 from slimformer.space import Space
 from slimformer.supernet import SuperNet
@@ -105,8 +106,12 @@ def find_subnet(space: Space, subnet: str) -> tuple[str, SubnetSpec]:
     return point.name, point.spec
 
 
-def plan(recipe: Recipe, folder: RunFolder) -> dict[str, Any]:
-    """What a run would do: sizes, steps and costs, found by loading weights and data but training nothing."""
+def plan(recipe: Recipe, folder: RunFolder, start: RunFolder | None = None) -> dict[str, Any]:
+    """What a run would do: sizes, steps and costs, found by loading weights and data but training nothing.
+
+    start: another run, whose finished steps it would begin with.
+    """
+    shared = {"taken over": list(shared_steps(recipe, start)[0])} if start else {}
     source = checkpoints.resolve(recipe.model.checkpoint, recipe.model.fallback, recipe.model.sha256)
     with checkpoints.from_recipe(recipe.model.checkpoint):
         data = recipe.task.load(source)
@@ -124,6 +129,7 @@ def plan(recipe: Recipe, folder: RunFolder) -> dict[str, Any]:
     corners = {point.name: {n: p(point.spec) for n, p in pricers.items()} for point in (space.largest(), space.smallest())}
     return {
         "run folder": str(folder.path),
+        **shared,
         "model": type(model).__name__,
         "train examples": len(data.train),
         "calibration examples": len(data.calibration),

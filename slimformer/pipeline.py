@@ -28,6 +28,7 @@ from slimformer.importance import load_scores, save_scores
 from slimformer.processes import Processes
 from slimformer.recipe import Recipe, StageTable
 from slimformer.results import write_results
+from slimformer.reuse import take_over
 from slimformer.rewiring import Rewiring
 from slimformer.rundir import RunFolder, append_line, reading, write_text, write_whole, writing
 from slimformer.sampling import Largest
@@ -43,16 +44,17 @@ class Report(train.Progress, Protocol):
     def say(self, text: str) -> None: ...
 
 
-def run(recipe: Recipe, folder: RunFolder, report: Report) -> dict[str, Any]:
+def run(recipe: Recipe, folder: RunFolder, report: Report, start: RunFolder | None = None) -> dict[str, Any]:
     """Do a whole run, or what is left of it; every finished step is read back from the folder.
 
+    start: another run, whose finished steps this one begins with as far as both recipes make them alike.
     Returns: the results, as in results.json.
     """
     if folder.is_finished():
         folder.begin(recipe)
         report.say(f"the run in {folder.path} is finished")
         return folder.read_results()
-    work = Workshop.open(recipe, folder, report)
+    work = Workshop.open(recipe, folder, report, start)
     base = work.base()
     work.rate("base", base)
     rewiring = work.rewiring(base)
@@ -79,15 +81,18 @@ class Workshop:
     started_with: set[str] = field(default_factory=set)
 
     @staticmethod
-    def open(recipe: Recipe, folder: RunFolder, report: Report) -> Workshop:
-        """Find the weights, load the data and make the run folder."""
+    def open(recipe: Recipe, folder: RunFolder, report: Report, start: RunFolder | None = None) -> Workshop:
+        """Find the weights, load the data and make the run folder, with what it begins with."""
         processes = Processes()
         with processes.first_only() as first:
             if first:
                 folder.begin(recipe)
                 _write_environment(folder)
+                taken = take_over(recipe, folder, start) if start else ""
         source = checkpoint.resolve(recipe.model.checkpoint, recipe.model.fallback, recipe.model.sha256)
         report.say(f"run folder {folder.path}")
+        if first and taken:
+            report.say(taken)
         with checkpoint.from_recipe(recipe.model.checkpoint):
             data = recipe.task.load(source)
         sizes = ", ".join(f"{name} {len(split)}" for name, split in data.evaluation.items())

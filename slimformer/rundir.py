@@ -48,6 +48,10 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def ratings(self) -> Path:
+        return self.path / "ratings.jsonl"
+
+    @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 
@@ -128,9 +132,10 @@ class RunFolder:
         """Whether nothing is left to do here."""
         return self.results.is_file() and "supernet" in self.done()
 
-    def mark(self, step: str) -> None:
+    def mark(self, *steps: str) -> None:
+        """Note that steps are complete."""
         with writing(self.path):
-            write_text(self.path / "done.json", json.dumps(sorted(self.done() | {step})))
+            write_text(self.path / "done.json", json.dumps(sorted(self.done() | {*steps})))
 
     def save_model(self, folder: Path, model: nn.Module, processor: Any) -> None:
         """Write a stock model and its tokenizer (or image processor) as transformers does."""
@@ -157,7 +162,7 @@ class RunFolder:
 
     def rating(self, snapshot: str, split: str, spec: SubnetSpec) -> dict[str, float] | None:
         """The metrics that a sub-network got on a split at a point of the run, if it was rated."""
-        for row in read_lines(self.path / "ratings.jsonl"):
+        for row in read_lines(self.ratings):
             if row["snapshot"] == snapshot and row["split"] == split and SubnetSpec.from_json(row["spec"]) == spec:
                 return dict(row["metrics"])
         return None
@@ -165,7 +170,7 @@ class RunFolder:
     def add_rating(self, snapshot: str, split: str, spec: SubnetSpec, metrics: Mapping[str, float]) -> None:
         row = {"snapshot": snapshot, "split": split, "spec": spec.to_json(), "metrics": dict(metrics)}
         with writing(self.path):
-            append_line(self.path / "ratings.jsonl", row)
+            append_line(self.ratings, row)
 
     def read_results(self) -> dict[str, Any]:
         """The results table of a finished run.

@@ -589,3 +589,39 @@ def test_a_damaged_file_of_a_run_is_never_a_traceback(damaged, place, name, cont
         said = slimformer(command, "--run", damaged, *to, cwd=place, rc=2).stderr
         assert str(damaged) in said
         assert all(line.startswith(("slimformer: ", str(damaged), "search: ")) for line in said.splitlines())
+
+
+WHOLE_TEACHER = ("run", "recipe.toml", "--set", "stage.depth.follow=[]", "--set", "name=whole")
+
+
+def test_a_variant_begins_with_what_it_shares_with_a_run_and_ends_as_if_it_had_made_all_itself(place, results, tmp_path):
+    alone, begun = tmp_path / "alone", tmp_path / "begun"
+    plan = json.loads(slimformer(*WHOLE_TEACHER, "--from", "runs/tiny", "--dry-run", "--json", cwd=place).stdout)
+    assert plan["taken over"] == ["base", "rewiring", "width"]
+    done = slimformer(*WHOLE_TEACHER, "--from", "runs/tiny", "--out", begun, cwd=place)
+    assert "taken over from runs/tiny: base, rewiring, width; made anew: what comes after, as stage.depth.follow" in done.stderr
+    assert "finetune: from" not in done.stderr
+    assert "depth: from 0 of" in done.stderr
+    slimformer(*WHOLE_TEACHER, "--out", alone, cwd=place)
+    assert json.loads((begun / "results.json").read_text()) == json.loads((alone / "results.json").read_text())
+    assert json.loads((begun / "results.json").read_text())["rows"] != results["rows"]
+    for name in ("metrics.jsonl", "ratings.jsonl", "rewiring.json", "scores.safetensors", "done.json"):
+        assert (begun / name).read_bytes() == (alone / name).read_bytes(), name
+    for name in ("base", "stages/width/model", "stages/depth/model", "supernet"):
+        one, other = (load_file(folder / name / "model.safetensors") for folder in (begun, alone))
+        assert all(torch.equal(one[key], other[key]) for key in other), name
+    assert {path.name for path in (begun / "tensorboard").iterdir()} == {"finetune", "width", "depth"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--set", "seed=7", "--from", "runs/tiny"), "shares no step with this recipe (seed: 42 -> 7): run it without --from"),
+        (("--from", "runs/nowhere"), "holds no run"),
+        (("--out", "runs/tiny", "--from", "runs/tiny", "--set", "seed=42"), ""),
+    ],
+)
+def test_a_run_that_cannot_begin_with_another_says_so_in_one_line(place, results, tmp_path, options, said):
+    out = () if "--out" in options else ("--out", tmp_path / "out")
+    done = slimformer("run", "recipe.toml", *out, *options, cwd=place, rc=2 if said else 0)
+    assert said in (one_line(done) if said else done.stderr)
