@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,10 @@ from slimformer.rundir import RunFolder, read_lines, write_text, write_whole, wr
 
 UNSEEN = ("save_steps", "log_steps", "workers", "trackers")
 """The options of [machine] that change nothing in what is learnt."""
+
+
+BRIEF = 100
+"""The longest difference that a line for the user shows whole."""
 
 
 def shared_steps(recipe: Recipe, source: RunFolder) -> tuple[tuple[str, ...], list[str]]:
@@ -49,7 +53,7 @@ def take_over(recipe: Recipe, folder: RunFolder, source: RunFolder) -> str:
         return ""
     steps, other = shared_steps(recipe, source)
     if not steps:
-        raise RunError(f"--from {source.path} shares no step with this recipe ({'; '.join(other[:3])}): run it without --from")
+        raise RunError(f"--from {source.path} shares no step with this recipe ({_brief(other)}): run it without --from")
     with writing(folder.path):
         for path in (path for step in steps for path in _outcomes(source, step) if path.exists()):
             write_whole(folder.path / path.relative_to(source.path), partial(_copy, path))
@@ -60,7 +64,7 @@ def take_over(recipe: Recipe, folder: RunFolder, source: RunFolder) -> str:
         _copy_lines(source.metrics, folder.metrics, "stage", stages)
         _copy_lines(source.ratings, folder.ratings, "snapshot", snapshots)
     folder.mark(*steps)
-    anew = f"; made anew: what comes after, as {'; '.join(other[:3])}" if other else ""
+    anew = f"; made anew: what comes after, as {_brief(other)}" if other else ""
     return f"taken over from {source.path}: {', '.join(steps)}{anew}"
 
 
@@ -73,6 +77,11 @@ def _deciding(recipe: Recipe) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for stage in table["stage"]:
         space = {name: table["space"][name] for name in ("depth_policy", *stage["axes"])}
         yield stage["name"], {"stage": {stage["name"]: stage}, "space": space}
+
+
+def _brief(other: Sequence[str]) -> str:
+    """The first differences; of one that is long only its key."""
+    return "; ".join(line if len(line) <= BRIEF else line.partition(":")[0] + " differs" for line in other[:3])
 
 
 def _outcomes(source: RunFolder, step: str) -> tuple[Path, ...]:

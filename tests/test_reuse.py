@@ -88,6 +88,13 @@ def test_taking_over_copies_the_shared_steps_their_numbers_and_nothing_else(tmp_
     assert folder.recipe() == recipe
 
 
+def test_a_long_difference_is_named_by_its_key_alone(tmp_path):
+    recipe = read_recipe(GLUE, ['stage.depth.terms=["labels"]'])
+    folder = RunFolder(tmp_path / "new")
+    folder.begin(recipe)
+    assert take_over(recipe, folder, finished(tmp_path / "source")).endswith("as stage.depth.terms differs")
+
+
 def test_a_run_with_a_finished_step_of_its_own_goes_on_with_it(tmp_path):
     source, folder = finished(tmp_path / "source"), finished(tmp_path / "new", ("base",))
     assert take_over(read_recipe(GLUE), folder, source) == ""
@@ -96,7 +103,10 @@ def test_a_run_with_a_finished_step_of_its_own_goes_on_with_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("start", "said"),
-    [("source", "--from .*source shares no step with this recipe .seed: 42 -> 1.: run it without"), ("new", "run folder itself")],
+    [
+        ("source", "--from .*source shares no step with this recipe .seed: 42 -> 1.: run it without"),
+        ("new", "run folder itself"),
+    ],
 )
 def test_nothing_to_take_over_is_an_error(tmp_path, start, said):
     finished(tmp_path / "source")
