@@ -17,7 +17,6 @@ from slimformer.rundir import RunFolder, read_lines, write_text, write_whole, wr
 UNSEEN = ("save_steps", "log_steps", "workers", "trackers")
 """The options of [machine] that change nothing in what is learnt."""
 
-
 BRIEF = 100
 """The longest difference that a line for the user shows whole."""
 
@@ -58,8 +57,8 @@ def take_over(recipe: Recipe, folder: RunFolder, source: RunFolder) -> str:
         for path in (path for step in steps for path in _outcomes(source, step) if path.exists()):
             write_whole(folder.path / path.relative_to(source.path), partial(_copy, path))
         for step in steps:
-            folder.drop_checkpoints("finetune" if step == "base" else step)
-        stages = {"finetune" if step == "base" else step for step in steps}
+            folder.drop_checkpoints(_training(step))
+        stages = {_training(step) for step in steps}
         snapshots = {"rewired" if step == "rewiring" else step for step in steps}
         _copy_lines(source.metrics, folder.metrics, "stage", stages)
         _copy_lines(source.ratings, folder.ratings, "snapshot", snapshots)
@@ -84,10 +83,15 @@ def _brief(other: Sequence[str]) -> str:
     return "; ".join(line if len(line) <= BRIEF else line.partition(":")[0] + " differs" for line in other[:3])
 
 
+def _training(step: str) -> str:
+    """What the training that makes a step is called in the metrics."""
+    return "finetune" if step == "base" else step
+
+
 def _outcomes(source: RunFolder, step: str) -> tuple[Path, ...]:
     if step == "rewiring":
         return source.rewiring, source.scores
-    return source.model(step), source.tensorboard / ("finetune" if step == "base" else step)
+    return source.model(step), source.tensorboard / _training(step)
 
 
 def _copy(path: Path, to: Path) -> None:
