@@ -24,9 +24,9 @@ from rich.table import Table
 from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from slimformer.backbone import backbone_for
+from slimformer.axes import DEPTH_POLICIES, Axis, Space
+from slimformer.backbones import backbone_for
 from slimformer.plugins import load_plugins
-from slimformer.space import DEPTH_POLICIES, Axis, Space
 from slimformer.supernet import SuperNet
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)

@@ -22,10 +22,10 @@ from typing import Any
 
 from rich.console import Console
 
-from slimformer.comparison import compare, plot_comparison
-from slimformer.console import comparison_tables
-from slimformer.results import row_metric, teacher_metric
-from slimformer.rundir import RunFolder
+from slimformer.reports.comparison import comparison_tables, plot_comparison
+from slimformer.reports.results import row_metric, teacher_metric
+from slimformer.runs.compare import compare
+from slimformer.runs.folder import RunFolder
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 

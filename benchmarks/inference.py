@@ -28,9 +28,8 @@ from common import (
 from rich.table import Table
 from torch import Tensor, nn
 
-from slimformer.data import Batch
-from slimformer.space import Point
-from slimformer.supernet import SuperNet
+from slimformer.axes import Point
+from slimformer.supernet import Batch, SuperNet
 
 BATCH_SIZES = (1, 8)
 SAME_LATENCY_BAR = 1.03

@@ -30,9 +30,8 @@ from common import (
 from rich.table import Table
 from torch import Tensor, nn
 
-from slimformer.data import Batch
 from slimformer.importance import ActivationNorm, FirstOrder, Magnitude, Scores
-from slimformer.supernet import SuperNet
+from slimformer.supernet import Batch, SuperNet
 
 Run = Callable[[SuperNet, Sequence[Batch]], Scores]
 

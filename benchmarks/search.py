@@ -12,13 +12,13 @@ from common import Bar, bert, grid, parser, report, shape_of, slimmable, table
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from slimformer.backbone import backbone_for
-from slimformer.cost import COSTS, Workload
+from slimformer.axes import Axis, Space
+from slimformer.backbones import backbone_for
+from slimformer.costs import COSTS, Workload
 from slimformer.search import Choices, Limit, Problem
 from slimformer.search.additive import Basis
 from slimformer.search.milp import solutions
-from slimformer.search.moves import draw
-from slimformer.space import Axis, Space
+from slimformer.search.neighbours import draw
 from slimformer.supernet import SuperNet
 from slimformer_counters.flops import sdpa_mapping
 from slimformer_counters.stopwatch import Stopwatch

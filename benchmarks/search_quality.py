@@ -16,15 +16,15 @@ import torch
 from common import table
 from rich.console import Console
 
-from slimformer.backbone import backbone_for
-from slimformer.console import ConsoleReport
-from slimformer.cost import COSTS, Workload, unit_of
-from slimformer.pipeline import load_supernet
+from slimformer.backbones import backbone_for
+from slimformer.cli.console import ConsoleReport
+from slimformer.costs import COSTS, Workload, unit_of
 from slimformer.plugins import load_plugins
 from slimformer.recipe import Recipe
-from slimformer.rundir import RunFolder
+from slimformer.runs.folder import RunFolder
+from slimformer.runs.load import load_supernet
+from slimformer.runs.search import Request, search_run
 from slimformer.search import Limit
-from slimformer.search_run import Request, search_run
 
 
 @dataclass(frozen=True)

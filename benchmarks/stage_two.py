@@ -33,13 +33,11 @@ from common import (
 from rich.table import Table
 from torch import nn
 
-from slimformer.data import Batch, Outputs
-from slimformer.distill.forward import forward
-from slimformer.distill.step import ElasticStep
-from slimformer.recipe import Recipe
-from slimformer.recipe_file import read_recipe
-from slimformer.space import Point
-from slimformer.supernet import SuperNet
+from slimformer.axes import Point
+from slimformer.recipe import Recipe, read_recipe
+from slimformer.supernet import Batch, Outputs, SuperNet
+from slimformer.supernet.forward import forward
+from slimformer.training import ElasticStep
 
 RECIPES = {"clean": "dynabert_glue.toml", "reference": "dynabert_glue_reference.toml"}
 """The recipes whose last stage is measured, by flavour."""

@@ -34,10 +34,8 @@ from common import (
 from rich.table import Table
 from torch import Tensor, nn
 
-from slimformer.data import Batch
 from slimformer.importance.base import readers
-from slimformer.supernet import SuperNet
-from slimformer.topology import SubnetSpec
+from slimformer.supernet import Batch, SubnetSpec, SuperNet
 
 ELASTIC_BAR = 1.02
 MEMORY_BAR = 1.2

@@ -6,32 +6,77 @@ The public names are imported on first use, so that `import slimformer` does not
 from __future__ import annotations
 
 import importlib
-from typing import Any
+import warnings
+from typing import TYPE_CHECKING
 
-_HOME = {
-    "SuperNet": "supernet",
-    "SubnetSpec": "topology", "Topology": "topology", "UnitGroup": "topology", "BlockStack": "topology",
-    "Slice": "topology", "Attribute": "topology", "SharedInput": "topology",
-    "linear": "topology", "inputs": "describe", "outputs": "describe", "prefix_of": "describe", "text_example": "describe",
-    "image_example": "describe", "type_of": "describe", "writes": "describe", "reads": "describe", "entries": "describe",
-    "counts": "describe", "adds": "describe", "norms": "describe", "in_features": "describe",
-    "propose": "proposal", "plugin_source": "proposal",
-    "Space": "space", "Axis": "space", "Point": "space",
-    "Rewiring": "rewiring",
-    "SCORERS": "importance", "BACKBONES": "backbone", "TASKS": "task", "COSTS": "cost", "SAMPLERS": "sampling",
-    "DEPTH_POLICIES": "space", "TERMS": "distill", "STRATEGIES": "search",
-    "backbone_for": "backbone", "load_plugins": "plugins",
-    "FirstOrder": "importance", "ActivationNorm": "importance", "Magnitude": "importance",
-    "PASSES": "rewiring", "Sort": "rewiring",
-    "ElasticStep": "distill.step", "Limit": "search",
-    "export": "export", "load": "export", "read_recipe": "recipe_file",
-    "SlimformerError": "errors",
-}  # fmt: skip
+from slimformer.lazy import lazy_names
+from slimformer.moved import serve_old_paths
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+if TYPE_CHECKING:
+    from slimformer import (
+        axes as axes,
+        backbones as backbones,
+        costs as costs,
+        distillation as distillation,
+        export as export,
+        importance as importance,
+        rewiring as rewiring,
+        search as search,
+        tasks as tasks,
+        testing as testing,
+    )
+    from slimformer.axes.base import Axis as Axis
+    from slimformer.axes.space import Space as Space
+    from slimformer.errors import SlimformerError as SlimformerError
+    from slimformer.export.load import from_pretrained as from_pretrained
+    from slimformer.plugins import load_plugins as load_plugins
+    from slimformer.recipe.schema import Recipe as Recipe
+    from slimformer.supernet.network import SuperNet as SuperNet
+    from slimformer.supernet.spec import SubnetSpec as SubnetSpec
+    from slimformer.supernet.topology import Topology as Topology
+
+_FOLDERS = ("axes", "backbones", "costs", "distillation", "export", "importance", "rewiring", "search", "tasks", "testing")
+_PUBLIC = {
+    "": _FOLDERS,
+    "axes.base": ("Axis",),
+    "axes.space": ("Space",),
+    "errors": ("SlimformerError",),
+    "export.load": ("from_pretrained",),
+    "plugins": ("load_plugins",),
+    "recipe.schema": ("Recipe",),
+    "supernet.network": ("SuperNet",),
+    "supernet.spec": ("SubnetSpec",),
+    "supernet.topology": ("Topology",),
+}
+_OLD = {
+    **dict.fromkeys(("BlockStack", "Slice", "Attribute", "UnitGroup", "SharedInput", "linear"), "supernet"),
+    **dict.fromkeys(
+        ("inputs", "outputs", "prefix_of", "text_example", "image_example", "type_of", "writes", "reads"), "backbones"
+    ),
+    **dict.fromkeys(("entries", "counts", "adds", "norms", "in_features", "BACKBONES", "backbone_for"), "backbones"),
+    **dict.fromkeys(("propose", "plugin_source"), "discovery"),
+    **dict.fromkeys(("Point", "DEPTH_POLICIES"), "axes"),
+    **dict.fromkeys(("Rewiring", "PASSES", "Sort"), "rewiring"),
+    **dict.fromkeys(("SCORERS", "FirstOrder", "ActivationNorm", "Magnitude"), "importance"),
+    "TASKS": "tasks",
+    "COSTS": "costs",
+    **dict.fromkeys(("SAMPLERS", "TERMS"), "distillation"),
+    **dict.fromkeys(("STRATEGIES", "Limit"), "search"),
+    "ElasticStep": "training",
+    "load": "export",
+    "read_recipe": "recipe",
+}
+"""Names that were public here in 0.1 -> the folder that has them now."""
+
+_public, __dir__, __all__ = lazy_names(__name__, _PUBLIC)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'slimformer' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"slimformer.{_HOME[name]}"), name)
+def __getattr__(name: str) -> object:
+    if name not in _OLD:
+        return _public(name)
+    home, new = _OLD[name], {"load": "from_pretrained"}.get(name, name)
+    warnings.warn(f"slimformer.{name} is now slimformer.{home}.{new}", DeprecationWarning, stacklevel=2)
+    return getattr(importlib.import_module(f"slimformer.{home}"), new)
+
+
+serve_old_paths()

@@ -1,5 +1,5 @@
 """`python -m slimformer`, which torchrun and accelerate launch need."""
 
-from slimformer.cli import main
+from slimformer.cli.app import main
 
 main()

@@ -63,3 +63,11 @@ class InterruptedRunError(SlimformerError):
     """The user stopped the run; a checkpoint was written first, and the same command goes on from it."""
 
     exit_code = 130
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the innermost cause's message, short enough for a one-line error."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]

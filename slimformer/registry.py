@@ -10,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar, get_args
+from typing import Annotated, Any, Generic, TypeVar, get_args
+
+from pydantic import Field
 
 from slimformer.errors import UnknownComponentError
 
@@ -19,6 +21,13 @@ C = TypeVar("C", bound=type)
 
 REGISTRIES: dict[str, Registry[Any]] = {}
 """Every registry by its plural name, for `slimformer list`."""
+
+Count = Annotated[int, Field(ge=0)]
+"""A whole number; where an option says so, 0 means all."""
+Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Weight = Annotated[float, Field(ge=0)]
+Name = Annotated[str, Field(min_length=1)]
 
 
 class Registry(Generic[T]):

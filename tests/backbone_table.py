@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from slimformer import backbone_for, load_plugins, testing
-from slimformer.topology import Topology
+from slimformer import load_plugins, testing
+from slimformer.backbones import Topology, backbone_for
 from tests.families import FAMILIES, Family, few_specs
 
 AXES = {

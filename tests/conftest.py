@@ -17,9 +17,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from slimformer import Axis, Space, SuperNet, backbone_for, load_plugins
-from slimformer.data import Batch
-from slimformer.space import DEPTH_POLICIES
+from slimformer import Axis, Space, SuperNet, load_plugins
+from slimformer.axes import DEPTH_POLICIES
+from slimformer.backbones import backbone_for
+from slimformer.supernet import Batch
 
 load_plugins()
 torch.set_num_threads(1)

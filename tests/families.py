@@ -12,8 +12,9 @@ import transformers
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from slimformer import SuperNet, backbone_for, testing
-from slimformer.cost import COSTS, Workload
+from slimformer import SuperNet, testing
+from slimformer.backbones import backbone_for
+from slimformer.costs import COSTS, Workload
 from slimformer_counters.flops import sdpa_mapping
 from tests.conftest import build_tiny
 

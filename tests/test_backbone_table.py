@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from slimformer import BACKBONES, backbone_for, testing
+from slimformer import testing
+from slimformer.backbones import BACKBONES, backbone_for
 from tests import backbone_table
 from tests.families import FAMILIES
 
@@ -26,5 +27,5 @@ def test_a_broken_law_is_named_in_its_cell(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_every_backbone_of_the_plugins_has_a_family_in_the_table() -> None:
-    registered = {cls for _, cls in BACKBONES if cls.__module__.startswith("slimformer_")}
+    registered = {cls for _, cls in BACKBONES if cls.__module__.startswith("slimformer_") and "_file_" not in cls.__module__}
     assert registered == {type(backbone_for(family.build("eager"))) for family in FAMILIES.values()}

@@ -50,7 +50,7 @@ def test_every_recipe_that_the_pages_name_is_there():
 
 
 def test_every_file_and_option_by_which_the_paper_is_mapped_is_real():
-    from slimformer.recipe_file import read_recipe
+    from slimformer.recipe import read_recipe
 
     page = (ROOT / "docs" / "dynabert.md").read_text(encoding="utf-8")
     files = re.findall(r"`((?:slimformer|plugins|recipes|tests)/[^` ]+)`", page) + re.findall(r"`python ([^\s`]+)", page)

@@ -17,20 +17,21 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from slimformer import search_run
 from slimformer.cli import main
+from slimformer.runs import search as search_run
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "160"}
 STOPPED = """
 import os, signal, sys
-from slimformer import cli, pipeline
-stage, sys.argv, append_line = sys.argv[1], ["slimformer", *sys.argv[2:]], pipeline.append_line
+from slimformer.cli import app as cli
+from slimformer.runs import metrics_log
+stage, sys.argv, append_line = sys.argv[1], ["slimformer", *sys.argv[2:]], metrics_log.append_line
 def append_and_stop(path, row):
     append_line(path, row)
     if (row["stage"], row["step"]) == (stage, 2):
         os.kill(os.getpid(), signal.SIGINT)
-pipeline.append_line = append_and_stop
+metrics_log.append_line = append_and_stop
 cli.main()
 """
 """The command, with a Ctrl-C when the second step of a stage is logged."""

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from slimformer import plugins
-from slimformer.backbone import BACKBONES, backbone_for
+from slimformer.backbones import BACKBONES, backbone_for
 from slimformer.errors import TopologyError
 from slimformer.plugins import COMMANDS, GROUP
 
@@ -19,14 +19,14 @@ from slimformer.plugins import COMMANDS, GROUP
 def test_the_plugins_of_this_package_load_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert {"builtins", "counters", "dynabert"} <= set(plugins.load_plugins.__wrapped__())
+        assert {"builtins", "counters", "text"} <= set(plugins.load_plugins.__wrapped__())
 
 
 def test_a_broken_plugin_is_named_in_a_warning_and_the_others_load(monkeypatch) -> None:
     points = [
         EntryPoint("broken", "slimformer_no_such_package", GROUP),
-        EntryPoint("builtins", "slimformer.builtins", GROUP),
-        EntryPoint("absent", "slimformer.builtins:absent", GROUP),
+        EntryPoint("builtins", "slimformer.components", GROUP),
+        EntryPoint("absent", "slimformer.components:absent", GROUP),
     ]
     monkeypatch.setattr(plugins, "entry_points", lambda group: points)
     with pytest.warns(UserWarning, match="was left out") as caught:
@@ -34,7 +34,7 @@ def test_a_broken_plugin_is_named_in_a_warning_and_the_others_load(monkeypatch) 
     assert loaded == ("builtins",)
     messages = [str(warning.message) for warning in caught]
     assert len(messages) == 2
-    assert "'absent' (slimformer.builtins:absent)" in messages[0]
+    assert "'absent' (slimformer.components:absent)" in messages[0]
     assert "'broken' (slimformer_no_such_package)" in messages[1]
 
 
@@ -45,7 +45,7 @@ def test_plugins_are_loaded_once() -> None:
 def test_the_command_line_has_the_commands_of_plugins_but_none_that_takes_a_built_in_name(monkeypatch) -> None:
     from typer.main import get_command
 
-    from slimformer import cli
+    from slimformer.cli import app as cli
 
     app = typer.Typer()
     app.command("run")(lambda: None)

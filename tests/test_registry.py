@@ -8,9 +8,8 @@ from typing import Annotated, Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from slimformer import SCORERS
 from slimformer.errors import UnknownComponentError
-from slimformer.importance import FirstOrder, Magnitude, RandomScores, Scorer
+from slimformer.importance import SCORERS, FirstOrder, Magnitude, RandomScores, Scorer
 from slimformer.registry import REGISTRIES, Registry
 
 

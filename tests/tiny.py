@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 
-from slimformer import Axis, Space, SuperNet, backbone_for
-from slimformer.distill import EmbeddingMSE, HiddenMSE, SoftCrossEntropy
-from slimformer.distill.step import ElasticStep
-from slimformer.options import Machine, Optimisation
-from slimformer.sampling import Every, Sampler
-from slimformer.space import DEPTH_POLICIES
-from slimformer.task import TaskData
-from slimformer.train import Job, run_stage
+from slimformer import Axis, Space, SuperNet
+from slimformer.axes import DEPTH_POLICIES
+from slimformer.backbones import backbone_for
+from slimformer.distillation import EmbeddingMSE, Every, HiddenMSE, Sampler, SoftCrossEntropy
+from slimformer.tasks import TaskData
+from slimformer.training import ElasticStep, Machine, Optimisation, run_stage
+from slimformer.training.trainer import Job
 
 TERMS = [("logits", SoftCrossEntropy()), ("hidden", HiddenMSE(weight=0.1)), ("embeddings", EmbeddingMSE(weight=0.1))]
 

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from slimformer.cost import COSTS, Workload
+from slimformer.backbones import Topology, UnitGroup
+from slimformer.costs import COSTS, Workload
 from slimformer.errors import TopologyError
-from slimformer.topology import Topology, UnitGroup
-from slimformer_counters.hollow import hollow, without_numbers
+from slimformer_counters.fake_tensors import hollow, without_numbers
 from slimformer_counters.polynomial import Polynomial, Share, polynomial
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from slimformer.backbone import Backbone
+    from slimformer.backbones import Backbone
     from slimformer.supernet import SuperNet
 
 Scale = tuple[UnitGroup, ...]

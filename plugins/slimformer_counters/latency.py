@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from slimformer.cost import COSTS, Workload
+from slimformer.costs import COSTS, Workload
 from slimformer.errors import WorkloadError
-from slimformer.topology import SubnetSpec
+from slimformer.supernet import SubnetSpec
 from slimformer_counters.latency_table import Plan, Sample, Table, fit, plan
 from slimformer_counters.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     import torch
 
-    from slimformer.backbone import Backbone
+    from slimformer.backbones import Backbone
     from slimformer.supernet import SuperNet
 
 CHECKS = 4
@@ -140,7 +140,7 @@ def _read(file: Path) -> list[Sample] | None:
 
 
 def _write(file: Path, table: dict[str, Any]) -> None:
-    from slimformer.rundir import write_text, writing
+    from slimformer.files import write_text, writing
 
     with writing(file):
         write_text(file, json.dumps(table, indent=1))

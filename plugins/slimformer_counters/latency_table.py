@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from slimformer.topology import BlockStack, SubnetSpec, Topology
+from slimformer.supernet import BlockStack, SubnetSpec, Topology
 from slimformer_counters.polynomial import OUTSIDE, Place
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from slimformer.cost import COSTS, Workload
-from slimformer.data import Batch
-from slimformer.topology import SubnetSpec, Topology, UnitGroup
-from slimformer_counters.hollow import hollow, whole_layers, without_numbers
+from slimformer.backbones import Topology, UnitGroup
+from slimformer.costs import COSTS, Workload
+from slimformer.supernet import Batch, SubnetSpec
+from slimformer_counters.fake_tensors import hollow, whole_layers, without_numbers
 from slimformer_counters.parameters import parameter_count
 from slimformer_counters.polynomial import OUTSIDE, Place, Polynomial
 from slimformer_counters.weights import BYTES
@@ -19,7 +19,7 @@ from slimformer_counters.weights import BYTES
 if TYPE_CHECKING:
     from torch import nn
 
-    from slimformer.backbone import Backbone
+    from slimformer.backbones import Backbone
     from slimformer.supernet import SuperNet
 
 

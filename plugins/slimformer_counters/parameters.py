@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from slimformer.cost import COSTS, Workload
+from slimformer.costs import COSTS, Workload
 from slimformer_counters.polynomial import Polynomial, Share, polynomial
 
 if TYPE_CHECKING:
-    from slimformer.backbone import Backbone
+    from slimformer.backbones import Backbone
     from slimformer.supernet import SuperNet
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 from slimformer.errors import TopologyError
-from slimformer.topology import SubnetSpec, Topology, UnitGroup
+from slimformer.supernet import SubnetSpec, Topology, UnitGroup
 
 Terms = tuple[tuple[int, tuple[str, ...]], ...]
 """Summands `coefficient * product of the groups' numbers of units`, each as (coefficient, names of the groups)."""

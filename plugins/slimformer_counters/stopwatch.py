@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from slimformer.topology import SubnetSpec
-from slimformer_counters.hollow import whole_layers
+from slimformer.supernet import SubnetSpec
+from slimformer_counters.fake_tensors import whole_layers
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from slimformer.backbone import Backbone
-    from slimformer.cost import Workload
+    from slimformer.backbones import Backbone
+    from slimformer.costs import Workload
     from slimformer.supernet import SuperNet
 
 ROUNDS = 3, 30

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from slimformer.cost import COSTS, Workload
+from slimformer.costs import COSTS, Workload
 from slimformer_counters.parameters import parameter_count
 from slimformer_counters.polynomial import Polynomial
 
 if TYPE_CHECKING:
-    from slimformer.backbone import Backbone
+    from slimformer.backbones import Backbone
     from slimformer.supernet import SuperNet
 
 NumberType = Literal["float32", "float16", "bfloat16", "int8"]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from slimformer.data import Batch
+from slimformer.checkpoints import load_model, load_tokenizer, nowhere, read_config
 from slimformer.errors import DataError
-from slimformer.pretrained import load_model, load_tokenizer, nowhere, read_config
-from slimformer.task import TASKS, Example, Logits, Measure, TaskData, at_most, split_off
+from slimformer.supernet import Batch
+from slimformer.tasks import TASKS, Example, Logits, Measure, TaskData, at_most, split_off
 from slimformer_decoders.texts import hub_texts, read_texts
 
 if TYPE_CHECKING:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slimformer.backbone import BACKBONES
-from slimformer.data import Batch
-from slimformer.describe import (
-    LEAST_STREAM,
+from slimformer.backbones import (
+    BACKBONES,
+    BlockStack,
+    Topology,
+    UnitGroup,
     adds,
     check_stream_stays_inside,
     inputs,
@@ -19,7 +20,8 @@ from slimformer.describe import (
     text_example,
     type_of,
 )
-from slimformer.topology import BlockStack, Topology, UnitGroup
+from slimformer.backbones.layers import LEAST_STREAM
+from slimformer.supernet import Batch
 
 if TYPE_CHECKING:
     from torch import nn

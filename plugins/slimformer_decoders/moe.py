@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slimformer.backbone import BACKBONES
-from slimformer.data import Batch
-from slimformer.describe import prefix_of, text_example, type_of
-from slimformer.topology import Attribute, BlockStack, Slice, Topology, UnitGroup
+from slimformer.backbones import BACKBONES, Attribute, BlockStack, Slice, Topology, UnitGroup, prefix_of, text_example, type_of
+from slimformer.supernet import Batch
 from slimformer_decoders.llama import heads, neurons
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import gzip
 from collections.abc import Sequence
 from pathlib import Path
 
-from slimformer.errors import DataError
-from slimformer.tables import column, data_files, ending, first_line, read
+from slimformer.errors import DataError, first_line
+from slimformer.tasks import column, data_files, ending, read
 
 SPLITS = ("train", "validation", "test")
 TEXT_ENDINGS = (".md", ".text", ".tokens", ".txt")

@@ -1,5 +1,1 @@
-"""DynaBERT as a plugin: BERT-family backbones, the paper's depth rules, GLUE and other text tasks."""
-
-from slimformer_dynabert import backbones, depth, tasks
-
-__all__ = ["backbones", "depth", "tasks"]
+"""What DynaBERT brings besides its recipe: data augmentation, and pictures of attention. No component of its own registers."""

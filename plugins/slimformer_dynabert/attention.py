@@ -13,18 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slimformer.backbone import backbone_for
-from slimformer.commands import find_subnet, processor_of
-from slimformer.data import Batch, to_device
+from slimformer.backbones import Topology, UnitGroup, backbone_for
 from slimformer.errors import TopologyError
-from slimformer.evaluation import batches
+from slimformer.files import reading
 from slimformer.importance import FirstOrder
-from slimformer.pipeline import load_supernet
 from slimformer.recipe import Recipe
 from slimformer.rewiring import Rewiring
-from slimformer.rundir import RunFolder, reading
-from slimformer.supernet import SuperNet, renumber
-from slimformer.topology import SubnetSpec, Topology, UnitGroup
+from slimformer.runs.folder import RunFolder
+from slimformer.runs.load import load_supernet
+from slimformer.runs.subnets import find_subnet, processor_of
+from slimformer.supernet import Batch, SubnetSpec, SuperNet, renumber, to_device
+from slimformer.tasks import batches
 
 HEADS = "heads"
 """What the axes of attention heads end in: "width.heads"."""

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from slimformer.rundir import write_whole, writing
+from slimformer.files import write_whole, writing
 from slimformer_dynabert.attention import Look, Network
 
 LABELLED = 24

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from slimformer.errors import DataError
-from slimformer.rundir import append_line, read_lines, write_text, writing
+from slimformer.files import append_line, read_lines, write_text, writing
 from slimformer_dynabert.augmentation import Augmentation, MaskedLM, WordVectors, choices, variants
-from slimformer_dynabert.tasks.text import VARIANT_COLUMNS, Rows
+from slimformer_text.text import VARIANT_COLUMNS, Rows
 
 CHUNK = 16
 """Rows that are varied together and written at once; what is left of an interrupted chunk is thrown away."""

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from slimformer.errors import CheckpointError, DataError
-from slimformer.tables import first_line
+from slimformer.errors import CheckpointError, DataError, first_line
 from slimformer_dynabert.stop_words import STOP_WORDS
-from slimformer_dynabert.tasks.text import load_tokenizer
+from slimformer_text.text import load_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slimformer.commandline import JsonOption, SetOption, open_run, quiet_libraries, show
+from slimformer.cli.options import JsonOption, SetOption, open_run, quiet_libraries, show
 from slimformer.errors import DataError, SlimformerError
 
 
@@ -40,19 +40,18 @@ def augment(
     A recipe trains on the file with [bold]--set task.augmented=FILE[/] where a stage says [bold]examples = "augmented"[/]
     (recipes/dynabert_glue_augmented.toml). Stopped, the same command goes on and writes the same file.
     """
-    from slimformer.recipe_file import read_recipe
-    from slimformer.task import TASKS
-    from slimformer_dynabert.tasks.text import Augmentable, held_out_and_learnt, limits_of
+    from slimformer.recipe import read_recipe
+    from slimformer.tasks import TASKS
+    from slimformer_text.text import Augmentable, held_out_and_learnt, limits_of
 
     parsed = read_recipe(recipe, overrides)
     task = parsed.task
     if not isinstance(task, Augmentable):
         names = ", ".join(name for name, cls in TASKS if issubclass(cls, Augmentable))
         raise DataError(f"task {TASKS.name_of(task)!r} has no texts to vary; tasks that have some: {names}")
-    from slimformer import checkpoint
-    from slimformer.console import ConsoleReport
-    from slimformer_dynabert.augment import Job
-    from slimformer_dynabert.augment import augment as augment_rows
+    from slimformer import checkpoints as checkpoint
+    from slimformer.cli.console import ConsoleReport
+    from slimformer_dynabert.augment import Job, augment as augment_rows
     from slimformer_dynabert.augmentation import Augmentation
 
     quiet_libraries()

@@ -1,5 +1,5 @@
-"""Text encoders beyond the BERT family, one file per family."""
+"""Text encoders, one file per family."""
 
-from slimformer_encoders import albert, deberta, distilbert, modernbert, mpnet
+from slimformer_encoders import albert, bert, deberta, distilbert, modernbert, mpnet
 
-__all__ = ["albert", "deberta", "distilbert", "modernbert", "mpnet"]
+__all__ = ["albert", "bert", "deberta", "distilbert", "modernbert", "mpnet"]

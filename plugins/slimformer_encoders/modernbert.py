@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slimformer.backbone import BACKBONES
-from slimformer.data import Batch
-from slimformer.describe import inputs, outputs, prefix_of, text_example, type_of
-from slimformer.topology import BlockStack, Topology, UnitGroup
+from slimformer.backbones import BACKBONES, BlockStack, Topology, UnitGroup, inputs, outputs, prefix_of, text_example, type_of
+from slimformer.supernet import Batch
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from slimformer.data import Batch
+from slimformer.supernet import Batch
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

@@ -6,11 +6,9 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from slimformer.checkpoint import NEW
-from slimformer.describe import type_of
-from slimformer.errors import CheckpointError
-from slimformer.pretrained import change_, in_head, load_model, read_config
-from slimformer.tables import first_line
+from slimformer.backbones import type_of
+from slimformer.checkpoints import NEW, change_, in_head, load_model, read_config
+from slimformer.errors import CheckpointError, first_line
 
 if TYPE_CHECKING:
     from torch import nn

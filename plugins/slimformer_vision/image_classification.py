@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from slimformer.data import Batch
 from slimformer.errors import DataError
-from slimformer.task import TASKS, Example, Logits, TaskData, at_most, split_off
+from slimformer.supernet import Batch
+from slimformer.tasks import TASKS, Example, Logits, TaskData, at_most, split_off
 from slimformer_vision.augment import Augment, Change
 from slimformer_vision.checkpoints import load_classifier, load_processor, read_image_config
 from slimformer_vision.pictures import Picture, Pictures, find

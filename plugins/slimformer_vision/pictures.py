@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimformer.errors import DataError
-from slimformer.tables import column, data_files, find_shards, first_line, read
+from slimformer.errors import DataError, first_line
+from slimformer.tasks import column, data_files, find_shards, read
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slimformer.backbone import BACKBONES
-from slimformer.data import Batch
-from slimformer.describe import image_example, inputs, outputs
-from slimformer.topology import Attribute, BlockStack, Topology, UnitGroup
+from slimformer.backbones import BACKBONES, Attribute, BlockStack, Topology, UnitGroup, image_example, inputs, outputs
+from slimformer.supernet import Batch
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slimformer.backbone import BACKBONES, Backbone, backbone_for
-from slimformer.data import Batch
-from slimformer.describe import type_of
-from slimformer.topology import Topology
+from slimformer.backbones import BACKBONES, Backbone, Topology, backbone_for, type_of
+from slimformer.supernet import Batch
 
 if TYPE_CHECKING:
     from torch import nn

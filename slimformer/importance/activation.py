@@ -7,15 +7,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from slimformer.data import Batch, to_device
 from slimformer.errors import TopologyError
 from slimformer.importance.base import SCORERS, Scores, readers, strength
+from slimformer.supernet.outputs import Batch, to_device
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from slimformer.supernet import SuperNet
-    from slimformer.topology import UnitGroup
+    from slimformer.supernet.network import SuperNet
+    from slimformer.supernet.topology import UnitGroup
 
 
 @SCORERS.register("activation_norm")

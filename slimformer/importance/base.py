@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from slimformer.data import Batch
 from slimformer.registry import Registry
-from slimformer.topology import Topology, UnitGroup
+from slimformer.supernet.outputs import Batch
+from slimformer.supernet.topology import Topology, UnitGroup
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from slimformer.supernet import SuperNet
+    from slimformer.supernet.network import SuperNet
 
 Scores = Mapping[str, "Tensor"]
 """Group name -> Float[Tensor, "units"], higher is more important; comparable within a group."""

@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from slimformer.data import Batch, to_device
 from slimformer.importance.base import SCORERS, Scores
+from slimformer.supernet.outputs import Batch, to_device
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from slimformer.importance.gates import GateKey
-    from slimformer.supernet import SuperNet
-    from slimformer.topology import Topology
+    from slimformer.supernet.network import SuperNet
+    from slimformer.supernet.topology import Topology
 
 Reduction = Literal["abs_of_sum", "sum_of_abs", "cumulative"]
 

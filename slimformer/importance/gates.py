@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from slimformer.importance.base import writers
-from slimformer.topology import Slice, Topology
+from slimformer.supernet.topology import Slice, Topology
 
 GateKey = tuple[str, str]
 """A group's name and the place of the gate in it."""

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from slimformer.data import Batch
 from slimformer.importance.base import SCORERS, Scores, strength
+from slimformer.supernet.outputs import Batch
 
 if TYPE_CHECKING:
-    from slimformer.supernet import SuperNet
+    from slimformer.supernet.network import SuperNet
 
 
 @SCORERS.register("magnitude")

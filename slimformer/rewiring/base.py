@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 from slimformer.errors import TopologyError
 from slimformer.importance import Scores
 from slimformer.registry import Registry
-from slimformer.topology import Topology, UnitGroup
+from slimformer.supernet.topology import Topology, UnitGroup
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from slimformer.supernet import SuperNet
+    from slimformer.supernet.network import SuperNet
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Rewiring:
         """Permute the units' places in shared inputs, and note them in the configuration that is saved with the weights."""
         import torch
 
-        from slimformer.supernet import PLACES
+        from slimformer.supernet.config_fields import PLACES
 
         noted: dict[str, dict[str, list[int]]] = {}
         for group in supernet.topology.groups:

@@ -9,7 +9,7 @@ from slimformer.importance import Scores
 from slimformer.rewiring.base import PASSES, Rewiring
 
 if TYPE_CHECKING:
-    from slimformer.topology import Topology
+    from slimformer.supernet.topology import Topology
 
 
 @PASSES.register("keep")

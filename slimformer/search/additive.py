@@ -9,8 +9,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from slimformer.search.choices import Choices
-from slimformer.search.moves import draw
-from slimformer.topology import SubnetSpec
+from slimformer.search.neighbours import draw
+from slimformer.supernet.spec import SubnetSpec
 
 if TYPE_CHECKING:
     import numpy as np

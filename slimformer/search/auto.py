@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from slimformer.search.base import STRATEGIES, Candidate, Problem
 from slimformer.search.evolution import Evolution
 from slimformer.search.milp import best_specs, seeds
-from slimformer.search.moves import grow, randomness
-from slimformer.topology import SubnetSpec
+from slimformer.search.neighbours import grow, randomness
+from slimformer.supernet.spec import SubnetSpec
 
 if TYPE_CHECKING:
     from torch import Generator

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from slimformer.costs.quantity import format_cost
 from slimformer.errors import InfeasibleError
-from slimformer.quantity import format_cost
 from slimformer.registry import Registry
 from slimformer.search.choices import Choices
-from slimformer.search.ledger import Alone, Ledger
-from slimformer.topology import SubnetSpec, Topology
+from slimformer.search.journal import Alone, Ledger
+from slimformer.supernet.spec import SubnetSpec
+from slimformer.supernet.topology import Topology
 
 if TYPE_CHECKING:
     from torch import Generator

@@ -9,9 +9,11 @@ from functools import cached_property
 from math import comb, floor, log2, prod
 from typing import Literal
 
+from slimformer.axes.base import count
+from slimformer.axes.space import Space
 from slimformer.errors import SpaceError
-from slimformer.space import Space, count
-from slimformer.topology import BlockStack, SubnetSpec, Topology, UnitGroup
+from slimformer.supernet.spec import SubnetSpec
+from slimformer.supernet.topology import BlockStack, Topology, UnitGroup
 
 BlockRule = Literal["any", "spread", "prefix"]
 """Which blocks may remain: any of them, the sets that the depth policy gives for each depth, or the first ones."""

@@ -8,8 +8,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from slimformer.search.base import STRATEGIES, Candidate, Problem
-from slimformer.search.moves import TRIES, cross, draw, fit, mutate, randomness
-from slimformer.topology import SubnetSpec
+from slimformer.search.neighbours import TRIES, cross, draw, fit, mutate, randomness
+from slimformer.supernet.spec import SubnetSpec
 
 if TYPE_CHECKING:
     from torch import Generator

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slimformer.search.base import STRATEGIES, Candidate, Problem
-from slimformer.topology import SubnetSpec
+from slimformer.supernet.spec import SubnetSpec
 
 if TYPE_CHECKING:
     from torch import Generator

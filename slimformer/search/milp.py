@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from slimformer.search.additive import Additive, fit_values, lower_bounds
 from slimformer.search.base import STRATEGIES, Candidate, Limit, Problem
 from slimformer.search.choices import Choices
-from slimformer.search.moves import grow, randomness
-from slimformer.topology import SubnetSpec
+from slimformer.search.neighbours import grow, randomness
+from slimformer.supernet.spec import SubnetSpec
 
 if TYPE_CHECKING:
     from torch import Generator

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slimformer.search.base import STRATEGIES, Candidate, Problem
-from slimformer.search.moves import TRIES, draw, fit, randomness
-from slimformer.topology import SubnetSpec
+from slimformer.search.neighbours import TRIES, draw, fit, randomness
+from slimformer.supernet.spec import SubnetSpec
 
 if TYPE_CHECKING:
     from torch import Generator

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slimformer import testing
+from slimformer.testing import __main__ as testing, cases
 
 
 def test_a_checkpoint_that_keeps_the_laws_gets_a_line_for_each(checkpoint, capsys) -> None:
@@ -13,7 +13,7 @@ def test_a_checkpoint_that_keeps_the_laws_gets_a_line_for_each(checkpoint, capsy
 
 
 def test_a_broken_law_is_one_line_and_exit_code_1(checkpoint, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(testing, "TOLERANCES", dict.fromkeys(testing.TOLERANCES, -1.0))
+    monkeypatch.setattr(cases, "TOLERANCES", dict.fromkeys(cases.TOLERANCES, -1.0))
     assert testing.main([checkpoint, "--specs", "0"]) == 1
     assert capsys.readouterr().err.startswith("law 2 (rewiring changes nothing) is broken for")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from slimformer import backbone_for, testing
+from slimformer import testing
+from slimformer.backbones import backbone_for
 from tests.families import FAMILIES, few_specs
 
 GENERATING = ("GPT-2", "Llama", "Qwen3", "Gemma-2", "Gemma-3", "Phi-3", "Mixtral", "Qwen2-MoE", "T5", "Whisper")

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from slimformer import Axis, Space, SuperNet, backbone_for, testing
-from slimformer.cost import COSTS
-from slimformer.space import DEPTH_POLICIES
-from slimformer.topology import Attribute, Slice, SubnetSpec, Topology, UnitGroup
+from slimformer import Axis, Space, SuperNet, testing
+from slimformer.axes import DEPTH_POLICIES
+from slimformer.backbones import Attribute, Slice, Topology, UnitGroup, backbone_for
+from slimformer.costs import COSTS
+from slimformer.supernet import SubnetSpec
 from tests.families import few_specs
 
 TWELVE = {"num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 48, "intermediate_size": 24}

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from slimformer import FirstOrder, cli
+from slimformer.cli import app as cli
+from slimformer.importance import FirstOrder
 from slimformer.rewiring import Rewiring
 from slimformer_dynabert.attention import Block, Look, Network, Viewer, own_topology, similarity
 from tests.conftest import build_tiny, build_tokenizer
@@ -42,7 +43,8 @@ def test_the_importance_in_a_sub_network_is_that_of_the_network_alone(viewer, su
     spec = space.spec({"width": 1.0, "depth": 0.5})
     shallow = tiny("Bert", num_hidden_layers=2)
     shallow.load_state_dict(supernet.extract(spec).state_dict())
-    from slimformer import SuperNet, backbone_for
+    from slimformer import SuperNet
+    from slimformer.backbones import backbone_for
 
     alone = SuperNet(shallow, backbone_for(shallow).topology(shallow))
     expected = FirstOrder()(alone, batches)["encoder.0.heads"]

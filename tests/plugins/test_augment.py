@@ -15,13 +15,13 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from slimformer import cli
+from slimformer.cli import app as cli
 from slimformer.errors import CheckpointError, DataError
 from slimformer_dynabert import augment as augmenting
 from slimformer_dynabert.augment import Job, augment
 from slimformer_dynabert.augmentation import Augmentation, Choice, MaskedLM, Word, WordVectors, choices, variants
-from slimformer_dynabert.tasks.text import Rows
-from slimformer_dynabert.tasks.text_files import TextFiles
+from slimformer_text.text import Rows
+from slimformer_text.text_files import TextFiles
 from tests.conftest import build_tiny
 from tests.tiny import Silent
 

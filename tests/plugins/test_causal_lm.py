@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreT
 from transformers.models.auto.tokenization_auto import AutoTokenizer
 
 from slimformer.errors import CheckpointError, DataError
-from slimformer.evaluation import evaluate
+from slimformer.tasks import evaluate
 from slimformer_decoders.causal_lm import IGNORED, CausalLM, cut
 from tests.test_end_to_end import one_line, slimformer
 

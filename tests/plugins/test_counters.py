@@ -9,8 +9,7 @@ from itertools import chain
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
@@ -25,16 +24,14 @@ from transformers import (
     RobertaModel,
 )
 
-from slimformer.cost import COSTS, Workload
+from slimformer.axes import Axis, KeepLast, Space
+from slimformer.costs import COSTS, Workload
 from slimformer.errors import TopologyError
-from slimformer.space import Axis, Space
-from slimformer.supernet import SuperNet
-from slimformer.topology import Slice, SubnetSpec, Topology, UnitGroup
+from slimformer.supernet import Slice, SubnetSpec, SuperNet, Topology, UnitGroup
 from slimformer_counters.flops import Flops, Macs, profile, sdpa_mapping
 from slimformer_counters.parameters import Parameters
 from slimformer_counters.polynomial import Share
-from slimformer_dynabert.backbones import BertFamily
-from slimformer_dynabert.depth import KeepLast
+from slimformer_encoders.bert import BertFamily
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 DEPTHS = (1.0, 0.75, 0.5)

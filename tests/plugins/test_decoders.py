@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from slimformer import SuperNet, backbone_for, testing
+from slimformer import SuperNet, testing
+from slimformer.backbones import backbone_for
 from slimformer.errors import TopologyError
-from slimformer.export import export, load
+from slimformer.export import export, from_pretrained
 from slimformer.importance import ActivationNorm, FirstOrder, Magnitude
 from tests.families import FAMILIES, GPT2_SIZES, MIXED, build, check_flops, few_specs
 
@@ -74,7 +75,7 @@ def test_an_export_is_stock_where_the_configuration_can_say_its_shapes(tmp_path,
     batch = backbone_for(model).example(model, 2, 9)
     assert export(supernet, spec, None, batch, tmp_path / "out") is is_stock
     with torch.no_grad():
-        torch.testing.assert_close(load(tmp_path / "out")(**batch).logits, supernet.subnet(spec)(**batch).logits)
+        torch.testing.assert_close(from_pretrained(tmp_path / "out")(**batch).logits, supernet.subnet(spec)(**batch).logits)
 
 
 def test_the_score_of_a_unit_in_transposed_layers_is_that_of_its_weights() -> None:

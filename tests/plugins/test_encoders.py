@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from slimformer import SuperNet, backbone_for, testing
+from slimformer import SuperNet, testing
+from slimformer.backbones import backbone_for
+from slimformer.checkpoints import load_with_head
 from slimformer.errors import CheckpointError, ExportError
-from slimformer.export import export, load
-from slimformer.pretrained import load_with_head
+from slimformer.export import export, from_pretrained
 from slimformer.rewiring import Shuffle
 from tests.families import BERT_SIZES, CLASSIFIER, DEBERTA_SIZES, FAMILIES, build, few_specs
 
@@ -105,7 +106,7 @@ def test_a_rewired_mpnet_is_exported_as_stock_with_all_heads_else_with_their_pla
     spec = supernet.topology.full if is_full else some
     assert export(supernet, spec, None, batch, tmp_path / "out") is is_full
     with torch.no_grad():
-        torch.testing.assert_close(load(tmp_path / "out")(**batch).logits, supernet.subnet(spec)(**batch).logits)
+        torch.testing.assert_close(from_pretrained(tmp_path / "out")(**batch).logits, supernet.subnet(spec)(**batch).logits)
 
 
 def test_modernbert_with_fused_layers_of_mixed_widths_is_exported(tmp_path) -> None:
@@ -123,6 +124,6 @@ def test_modernbert_without_its_first_block_whose_norm_is_missing_is_exported(tm
     spec = supernet.topology.spec({"encoder.1.ffn": 7}, {"encoder": (1, 2)})
     assert not export(supernet, spec, None, batch, tmp_path / "out")
     with torch.no_grad():
-        torch.testing.assert_close(load(tmp_path / "out")(**batch).logits, supernet.subnet(spec)(**batch).logits)
+        torch.testing.assert_close(from_pretrained(tmp_path / "out")(**batch).logits, supernet.subnet(spec)(**batch).logits)
     with pytest.raises(ExportError, match=r"does not build 'model.layers.0.attn_norm' as this sub-network has it"):
         export(supernet, supernet.topology.spec({}, {"encoder": (2,)}), None, batch, tmp_path / "one")

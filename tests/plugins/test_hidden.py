@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from slimformer import BACKBONES, SuperNet, Topology, backbone_for, testing
-from slimformer.cost import COSTS, Workload
-from slimformer.distill import EmbeddingMSE, HiddenMSE
-from slimformer.distill.forward import forward
+from slimformer import SuperNet, Topology, testing
+from slimformer.backbones import BACKBONES, backbone_for
+from slimformer.costs import COSTS, Workload
+from slimformer.distillation import EmbeddingMSE, HiddenMSE
 from slimformer.errors import SpaceError, TopologyError
-from slimformer.export import export, load
+from slimformer.export import export, from_pretrained
 from slimformer.importance import ActivationNorm, FirstOrder, Magnitude
 from slimformer.rewiring import Sort
+from slimformer.supernet.forward import forward
 from tests.families import BERT_SIZES, FAMILIES, build
 
 
@@ -110,7 +111,7 @@ def test_an_export_of_a_narrow_stream_loads_to_the_same_outputs(tmp_path, family
     batch = backbone.example(model, 2, 9)
     assert export(supernet, spec, None, batch, tmp_path / "out") is is_stock
     with torch.no_grad():
-        torch.testing.assert_close(load(tmp_path / "out")(**batch).logits, supernet.subnet(spec)(**batch).logits)
+        torch.testing.assert_close(from_pretrained(tmp_path / "out")(**batch).logits, supernet.subnet(spec)(**batch).logits)
 
 
 @pytest.mark.parametrize("scorer", [ActivationNorm(), FirstOrder(), Magnitude()], ids=lambda scorer: type(scorer).__name__)

@@ -19,10 +19,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification, ViTConfig, ViTForImageClassification, ViTImageProcessor
 
-from slimformer import SuperNet, backbone_for, pipeline, testing
+from slimformer import SuperNet, testing
+from slimformer.backbones import backbone_for
 from slimformer.errors import CheckpointError, DataError
-from slimformer.evaluation import evaluate
 from slimformer.export import export
+from slimformer.runs import metrics_log
+from slimformer.tasks import evaluate
 from slimformer_vision.augment import Augment, crop, flip
 from slimformer_vision.image_classification import ImageClassification
 from tests.families import scatter_
@@ -240,7 +242,7 @@ def test_a_new_vision_transformer_learns_and_its_sub_networks_are_scored_searche
 
 
 def test_a_run_that_is_resumed_sees_the_same_augmented_pictures(run, tmp_path, monkeypatch) -> None:
-    append = pipeline.append_line
+    append = metrics_log.append_line
 
     def append_and_stop(path: Path, row: Any) -> None:
         append(path, row)
@@ -249,7 +251,7 @@ def test_a_run_that_is_resumed_sees_the_same_augmented_pictures(run, tmp_path, m
 
     (tmp_path / "recipe.toml").write_text(RECIPE)
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "append_line", append_and_stop)
+        patch.setattr(metrics_log, "append_line", append_and_stop)
         assert "stopped in stage 'finetune'" in one_line(slimformer("run", "recipe.toml", "--quiet", cwd=tmp_path, rc=130))
     slimformer("run", "recipe.toml", "--quiet", cwd=tmp_path)
     whole, parts = (load_file(folder / "runs/digits/supernet/model.safetensors") for folder in (run, tmp_path))

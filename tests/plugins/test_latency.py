@@ -8,11 +8,11 @@ from random import Random
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from slimformer import SuperNet, backbone_for, testing
-from slimformer.cost import COSTS, Workload
+from slimformer import SuperNet, testing
+from slimformer.backbones import backbone_for
+from slimformer.costs import COSTS, Workload
 from slimformer.errors import WorkloadError
 from slimformer_counters.latency import Latency
 from slimformer_counters.latency_table import Sample, Table, fit, plan

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from slimformer import SuperNet, backbone_for, testing
-from slimformer.cost import COSTS, Workload
+from slimformer import SuperNet, testing
+from slimformer.backbones import backbone_for
+from slimformer.costs import COSTS, Workload
 from slimformer_counters.memory import Memory, Trace, trace
 from slimformer_counters.weights import Weights
 from tests.conftest import build_tiny

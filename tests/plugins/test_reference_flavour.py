@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 
 from slimformer import SuperNet
-from slimformer.data import Outputs
-from slimformer.distill.step import ElasticStep
-from slimformer.recipe_file import read_recipe
+from slimformer.recipe import read_recipe
+from slimformer.supernet import Outputs
+from slimformer.training import ElasticStep
 
 RECIPE = read_recipe(Path(__file__).parents[2] / "recipes" / "dynabert_glue_reference.toml")
 HEADS, LAYERS, HIDDEN, NEURONS = 4, 4, 32, 64

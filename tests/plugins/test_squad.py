@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slimformer.distill.forward import logits_of
 from slimformer.errors import DataError
-from slimformer.evaluation import evaluate, predict
-from slimformer_dynabert.tasks.squad import Squad
-from slimformer_dynabert.tasks.squad_score import best_span, exact_match, f1, gold_answers, normalise
+from slimformer.supernet import logits_of
+from slimformer.tasks import evaluate, predict
+from slimformer_text.squad import Squad
+from slimformer_text.squad_score import best_span, exact_match, f1, gold_answers, normalise
 from tests.conftest import build_tiny, build_tokenizer
 
 WORDS = ["the", "cat", "is", "a", "good", "film", "1", "2", "3", "4", "5", "6", "7", "8", "9", "bad", "dog", "0"]

@@ -14,12 +14,11 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from slimformer.errors import CheckpointError, DataError
-from slimformer.tables import read
-from slimformer.task import TASKS, Example
-from slimformer_dynabert.tasks.docstrings import Docstrings
-from slimformer_dynabert.tasks.glue import SUBSETS, Glue
-from slimformer_dynabert.tasks.text import METRICS, Goal, Rows, Score, split_off
-from slimformer_dynabert.tasks.text_files import TextFiles
+from slimformer.tasks import TASKS, Example, read
+from slimformer_text.docstrings import Docstrings
+from slimformer_text.glue import SUBSETS, Glue
+from slimformer_text.text import METRICS, Goal, Rows, Score, split_off
+from slimformer_text.text_files import TextFiles
 
 OFFICIAL = {
     "cola": ("", "gj04\t{label}\t*\tthe cat is good"),

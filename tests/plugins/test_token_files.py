@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from slimformer.errors import DataError
-from slimformer.evaluation import evaluate, predict
-from slimformer_dynabert.tasks.entities import entities, entity_scores
-from slimformer_dynabert.tasks.token_files import IGNORED, Sentence, TokenFiles, _example
+from slimformer.tasks import evaluate, predict
+from slimformer_text.entities import entities, entity_scores
+from slimformer_text.token_files import IGNORED, Sentence, TokenFiles, _example
 
 CONLL = """\
 -DOCSTART- -X- O

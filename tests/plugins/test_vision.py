@@ -8,7 +8,8 @@ import pytest
 import timm
 import torch
 
-from slimformer import SuperNet, backbone_for, testing
+from slimformer import SuperNet, testing
+from slimformer.backbones import backbone_for
 from slimformer.errors import TopologyError
 from tests.families import FAMILIES, IMAGES, TIMM_SIZES, VIT_SIZES, build, build_timm, check_flops, few_specs
 

@@ -8,10 +8,10 @@ from random import Random
 import pytest
 
 from slimformer import Axis, Space
+from slimformer.axes import DEPTH_POLICIES
 from slimformer.search import Choices, Limit, Problem
 from slimformer.search.additive import Additive, lower_bounds
 from slimformer.search.milp import solutions
-from slimformer.space import DEPTH_POLICIES
 
 
 @pytest.fixture(params=["any", "spread", "prefix"])

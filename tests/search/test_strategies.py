@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from slimformer import Axis, Space
+from slimformer.axes import DEPTH_POLICIES
 from slimformer.search import STRATEGIES, Cheapest, Choices, Limit, Problem, search
-from slimformer.space import DEPTH_POLICIES
 
 NAMES = ("random", "evolution", "milp", "auto")
 

@@ -1,0 +1,33 @@
+"""Which blocks remain at a depth ratio: the paper's rule and the released code's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slimformer.axes.base import DEPTH_POLICIES, count
+
+
+@DEPTH_POLICIES.register("keep_last")
+@dataclass(frozen=True)
+class KeepLast:
+    """Evenly spread blocks, the last one always kept (the paper: 12 blocks at 0.75 keep 0,1,3,4,5,7,8,9,11).
+
+    Source: DynaBERT (arXiv 2004.04037), section 2.2.
+    """
+
+    def __call__(self, num_blocks: int, ratio: float) -> tuple[int, ...]:
+        depth = count(num_blocks, ratio)
+        return tuple(i * num_blocks // depth - 1 for i in range(1, depth + 1))
+
+
+@DEPTH_POLICIES.register("reference")
+@dataclass(frozen=True)
+class Reference:
+    """Evenly spread blocks, the first one always kept (the released code: 12 at 0.75 keep 0,1,2,4,5,6,8,9,10).
+
+    Source: `BertEncoder.forward` of the DynaBERT release.
+    """
+
+    def __call__(self, num_blocks: int, ratio: float) -> tuple[int, ...]:
+        depth = count(num_blocks, ratio)
+        return tuple(i * num_blocks // depth for i in range(depth))

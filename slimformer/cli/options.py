@@ -1,0 +1,93 @@
+"""What commands share: options that several of them have, the run they speak of, and how a result is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from slimformer.errors import SlimformerError
+
+if TYPE_CHECKING:
+    from slimformer.recipe.schema import Recipe
+    from slimformer.runs.folder import RunFolder
+
+RUNS = Path("runs")
+
+SetOption = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override one value of the recipe, e.g. --set finetune.epochs=1. Repeatable."
+    ),
+]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout; progress goes to stderr.")]
+
+RunOption = Annotated[Path | None, typer.Option("--run", help="A run folder. By default the last run in runs/.")]
+
+SubnetOption = Annotated[
+    str,
+    typer.Option("--subnet", help="A sub-network by its ratios, e.g. width0.5-depth0.75 or w0.5; or a JSON file with a spec."),
+]
+
+
+def open_run(run_folder: Path | None) -> tuple[RunFolder, Recipe]:
+    """A run folder, by default the last one, and its recipe."""
+    from slimformer.runs.folder import RunFolder, last_run
+
+    folder = RunFolder(run_folder or last_run(RUNS))
+    return folder, folder.recipe()
+
+
+def show(document: Any, as_json: bool, lines: Callable[[], Iterable[Any]]) -> None:
+    """Print a result: as one JSON document, or for people."""
+    if as_json:
+        print(json.dumps(document))
+        return
+    from slimformer.cli.console import out
+
+    for line in lines():
+        out.print(line, soft_wrap=isinstance(line, str), highlight=False)
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' own progress bars and advice off the terminal; errors still come through."""
+    import datasets
+    import huggingface_hub
+    import transformers
+
+    huggingface_hub.utils.logging.set_verbosity_error()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+
+
+def pairs(option: str, items: list[str], example: str) -> list[tuple[str, str]]:
+    pairs = []
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals:
+            kind = "COST" if option == "--max" else "NAME"
+            raise SlimformerError(f"{option} {item}: write {kind}=VALUE, for example {option} {example}")
+        pairs.append((name, text))
+    return pairs
+
+
+def toml_value(option: str, text: str) -> Any:
+    """A TOML value."""
+    import tomllib
+
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        raise SlimformerError(f"--set {option}={text}: write a TOML value, for example --set hidden=true") from None
+
+
+def whole_number(option: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise SlimformerError(f"{option}={text}: write a whole number of 1 or more")
+    return int(text)

@@ -1,0 +1,80 @@
+"""`slimformer evaluate`, `export` and `compare`: sub-networks of finished runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from slimformer.cli.options import (
+    JsonOption,
+    RunOption,
+    SubnetOption,
+    open_run,
+    quiet_libraries,
+    show,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+def evaluate(
+    subnet: SubnetOption = "",
+    split: Annotated[
+        str, typer.Option(help="A split of the run's task; by default the one that the results are stated on.")
+    ] = "",
+    run_folder: RunOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score one sub-network of a run on a split."""
+    folder, recipe = open_run(run_folder)
+    from slimformer.runs import subnets as commands
+
+    quiet_libraries()
+    found = commands.evaluate_run(folder, recipe, subnet, split)
+    show(found, as_json, lambda: _scores(found))
+
+
+def _scores(found: dict[str, Any]) -> list[str]:
+    from slimformer.reports.results import measure_of
+
+    scores = (f"  {metric}: {measure_of(found, metric).text(value)}" for metric, value in found["metrics"].items())
+    return [f"{found['name']} on {found['split']}", *scores]
+
+
+def export(
+    to: Annotated[Path, typer.Option("--to", help="The folder to write.")],
+    subnet: SubnetOption = "",
+    run_folder: RunOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Cut a sub-network out of a run as a folder that transformers loads without slimformer."""
+    folder, recipe = open_run(run_folder)
+    from slimformer.runs import subnets as commands
+
+    quiet_libraries()
+    found = commands.export_run(folder, recipe, subnet, to)
+    show(found, as_json, lambda: [f"{found['name']} is in {to}", f"load it with: {found['load']}"])
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of one task; the others are set against the first.")],
+    plot: Annotated[Path | None, typer.Option("--plot", help="A PNG file to draw the comparison in.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare finished runs: mean and worst of their sub-networks, each sub-network, and what the training cost.
+
+    Runs of one recipe with other seeds are one group, with mean and spread.
+    """
+    from slimformer.files import write_whole, writing
+    from slimformer.reports.comparison import comparison_tables, plot_comparison
+    from slimformer.runs.compare import compare as compare_runs
+    from slimformer.runs.folder import RunFolder
+
+    found = compare_runs([RunFolder(folder) for folder in runs])
+    if plot is not None:
+        with writing(plot):
+            write_whole(plot, lambda partial: plot_comparison(found, partial))
+    show(found, as_json, lambda: comparison_tables(found))

@@ -1,0 +1,63 @@
+"""The protocol and registry of loss terms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+from slimformer.errors import SpaceError
+from slimformer.registry import Registry
+from slimformer.supernet.outputs import Batch, Outputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Padding = Literal["exclude", "include"]
+
+Width = Literal["same", "first"]
+"""What a student with a narrower residual stream learns: "same": nothing, it is an error; "first": its teacher's first units."""
+
+
+class Term(Protocol):
+    """A summand of the training loss: `weight * term(student, teacher, batch)`, a scalar.
+
+    Laws: the value is a mean over the batch's examples, so that averaging over equal parts of a batch (gradient
+    accumulation, several processes) gives the value on the whole batch; a distillation term is zero, with zero gradient,
+    where student and teacher agree (up to a constant for cross-entropies).
+
+    needs_hidden: whether the term reads `Outputs.hidden`. needs_labels: whether it reads `Outputs.loss`.
+    needs_teacher: whether it reads the teacher's outputs at all.
+    """
+
+    @property
+    def weight(self) -> float: ...
+
+    needs_hidden: ClassVar[bool]
+    needs_labels: ClassVar[bool]
+    needs_teacher: ClassVar[bool]
+
+    def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor: ...
+
+
+TERMS: Registry[Term] = Registry("loss term", "terms")
+
+
+def mean_square(student: Tensor, teacher: Tensor, batch: Batch, padding: Padding, width: Width) -> Tensor:
+    """Mean over the batch of the mean square difference over each example's tokens and hidden positions.
+
+    student, teacher: Float[Tensor, "batch tokens hidden"]. With padding "exclude" only tokens where `attention_mask` is 1
+    count, each example's mean being over its own tokens; with "include" all tokens count (as in the released DynaBERT).
+    Raises: SpaceError where the teacher's stream is wider than the student's, unless `width` says what to compare.
+    """
+    if student.shape[-1] != teacher.shape[-1]:
+        if width == "same":
+            raise SpaceError(
+                f"the student's residual stream is {student.shape[-1]} wide and the teacher's {teacher.shape[-1]}: let the "
+                'teacher follow = ["hidden"], or give the term width = "first", which compares the first units of both'
+            )
+        teacher = teacher[..., : student.shape[-1]]
+    square = (student.float() - teacher.float()).square().mean(-1)
+    mask = batch.get("attention_mask")
+    if padding == "include" or mask is None or mask.shape != square.shape:
+        return square.mean()
+    kept = mask.to(square.dtype)
+    return ((square * kept).sum(1) / kept.sum(1).clamp(min=1)).mean()

@@ -1,0 +1,71 @@
+"""Reads and writes recipe files: TOML, overrides, and errors that name the file, the line and the likely meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from slimformer.errors import RecipeError
+from slimformer.plugins import load_file, load_plugins
+from slimformer.recipe.diagnostics import (
+    dotted,
+    explain,
+)
+from slimformer.recipe.overrides import override_
+from slimformer.recipe.schema import Recipe, contradictions
+from slimformer.recipe.source import Location, Place, read_source
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file and apply overrides of the form "key.path=value".
+
+    An override's value is TOML, or else plain text; a list item is named by its position or by its `name`.
+    Raises: RecipeError with a line for every mistake: "recipe.toml:8: finetune.epoch: unknown key (did you mean 'epochs'?)".
+    """
+    load_plugins()
+    source = read_source(path)
+    table = source.table
+    given = {override_(table, override): override for override in overrides}
+
+    def place(location: Location) -> str:
+        for length in range(len(location), 0, -1):
+            for key, override in given.items():
+                if key == location[:length] or (length == len(location) == len(key) - 1 and key[:length] == location):
+                    return f"--set {override}: "
+            if location[:length] in source.places:
+                return f"{source.places[location[:length]]}: "
+        return f"{path}: "
+
+    _load_files(table, place)
+    return parse_recipe(table, place)
+
+
+def _load_files(table: Mapping[str, Any], place: Place) -> None:
+    """Run the plugin files that the recipe names."""
+    files = table.get("plugins", [])
+    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        return  # the recipe's schema says what is wrong
+    for file in files:
+        try:
+            load_file(Path(file))
+        except RecipeError as error:
+            raise RecipeError(f"{place(('plugins',))}plugins: {error}") from error
+
+
+def parse_recipe(table: Mapping[str, Any], place: Place = lambda location: "") -> Recipe:
+    """A recipe from its table; `place(location)` says where a value was written.
+
+    Raises: RecipeError listing every mistake.
+    """
+    Recipe.model_rebuild(force=True)
+    try:
+        recipe = Recipe.model_validate(table)
+    except ValidationError as error:
+        raise RecipeError("\n".join(explain(item, place) for item in error.errors(include_url=False))) from None
+    wrong = contradictions(recipe)
+    if wrong:
+        raise RecipeError("\n".join(f"{place(where)}{dotted(where)}: {what}" for where, what in wrong))
+    return recipe

@@ -1,0 +1,73 @@
+"""Narrows a stock transformers model to the shapes of a sub-network. Exported models carry a copy of this code."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+
+def resize_layers_(model: nn.Module, table: dict) -> None:
+    """Give a freshly built stock model the layers of a sub-network, before its weights are loaded.
+
+    table: "modules": module -> another of the model's, of which it is a copy; "linear": module -> [out_features, in_features]; "parameters": parameter -> shape; "attributes": module -> {name:
+        value}; "shared": [module, argument, dimension, places] of inputs of which a module picks some entries.
+    """
+    for name, like in table.get("modules", {}).items():
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, copy.deepcopy(model.get_submodule(like)))
+    for name, (rows, columns) in table["linear"].items():
+        old = model.get_submodule(name)
+        new = nn.Linear(columns, rows, bias=old.bias is not None, device=old.weight.device, dtype=old.weight.dtype)
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, new)
+    for name, shape in table.get("parameters", {}).items():
+        parent, _, leaf = name.rpartition(".")
+        empty = model.get_parameter(name).new_empty(shape)
+        setattr(model.get_submodule(parent), leaf, nn.Parameter(empty))
+        follow_shapes_(model.get_submodule(parent))
+    for name, argument, dim, places in table.get("shared", []):
+        gather_input_(model.get_submodule(name), argument, dim, places)
+    for name, values in table["attributes"].items():
+        for attribute, value in values.items():
+            set_attribute_(model.get_submodule(name), attribute, value)
+
+
+def follow_shapes_(module: nn.Module) -> None:
+    """Let a layer's attributes say the shape that its weight has."""
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = module.weight.shape
+    elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and module.weight is not None:
+        module.normalized_shape = tuple(module.weight.shape)
+
+
+def set_attribute_(module: nn.Module, name: str, value: object) -> None:
+    """Set a module's attribute, or with a dotted name an attribute of one, of which the module then has its own copy."""
+    owner, _, leaf = name.rpartition(".")
+    if owner:
+        setattr(module, owner, copy.copy(getattr(module, owner)))
+    setattr(getattr(module, owner) if owner else module, leaf, value)
+
+
+class GatherInput:
+    """A forward pre-hook that picks some entries of one argument, at the places that its module's buffer gives."""
+
+    def __init__(self, argument: str, dim: int) -> None:
+        self.argument = argument
+        self.dim = dim
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        places = getattr(module, f"{self.argument}_units")
+        given = kwargs.get(self.argument)
+        if given is None:
+            return args, kwargs
+        return args, kwargs | {self.argument: given.index_select(self.dim, places.to(given.device))}
+
+
+def gather_input_(module: nn.Module, argument: str, dim: int, places: list[int]) -> None:
+    """Let a module pick the entries at `places` of an argument that it is called with by name."""
+    module.register_buffer(f"{argument}_units", torch.tensor(places, device="cpu"))
+    module.register_forward_pre_hook(GatherInput(argument, dim), with_kwargs=True)
