@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Generic, TypeVar, get_args
 
 from pydantic import Field
@@ -22,45 +23,88 @@ C = TypeVar("C", bound=type)
 REGISTRIES: dict[str, Registry[Any]] = {}
 """Every registry by its plural name, for `slimformer list`."""
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""The form of a component's name: it stands in recipes, on the command line and in tables."""
+
 Count = Annotated[int, Field(ge=0)]
 """A whole number; where an option says so, 0 means all."""
 Positive = Annotated[int, Field(ge=1)]
+"""A whole number of 1 or more."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""A whole number that starts a random generator."""
 Weight = Annotated[float, Field(ge=0)]
+"""A factor of 0 or more."""
 Name = Annotated[str, Field(min_length=1)]
+"""A text that is not empty."""
 
 
 class Registry(Generic[T]):
     """The components of one kind, by name.
 
     Law: `registry.build(registry.describe(c)) == c` for every component `c` made of plain option values.
+
+    kind: the name of one component in messages, for example "loss term".
+    plural: the name of the registry, for example "terms".
+    requires: the class attributes, options or methods that every component has.
+
+    Raises: TypeError if another registry with components has that plural.
+
+    ```python
+    from slimformer.importance import SCORERS, FirstOrder
+    assert SCORERS.build({"name": "first_order", "reduction": "sum_of_abs"}) == FirstOrder("sum_of_abs")
+    ```
     """
 
-    def __init__(self, kind: str, plural: str) -> None:
+    def __init__(self, kind: str, plural: str, requires: tuple[str, ...] = ()) -> None:
+        if plural in REGISTRIES and REGISTRIES[plural].names():
+            raise TypeError(f"there is a registry {plural!r} already: choose another plural")
         self.kind = kind
         self.plural = plural
+        self.requires = requires
         self._classes: dict[str, type] = {}
         REGISTRIES[plural] = self
 
     def register(self, name: str) -> Callable[[C], C]:
-        """Class decorator: make a frozen dataclass known under `name`; registering the same class again is harmless."""
+        """Class decorator: make a frozen dataclass known under `name`; registering the same class again is harmless.
+
+        Raises: TypeError for a class that is no dataclass or lacks what every component of the kind has, and for a name
+            that another class has.
+        """
 
         def add(cls: C) -> C:
-            if not dataclasses.is_dataclass(cls):
-                raise TypeError(f"{cls.__qualname__} must be a dataclass to be a {self.kind}: its fields are its options")
-            known = self._classes.get(name)
-            if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-                raise TypeError(f"{self.kind} {name!r} is registered twice: {known.__module__} and {cls.__module__}")
+            self._check(name, cls)
             cls.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
             self._classes[name] = cls
             return cls
 
         return add
 
+    def _check(self, name: object, cls: type) -> None:
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise TypeError(f"a {self.kind} cannot be called {name!r}: write letters, digits, '_', '-' and '.'")
+        if not isinstance(cls, type) or not dataclasses.is_dataclass(cls):
+            shown = getattr(cls, "__qualname__", repr(cls))
+            raise TypeError(f"{shown} must be a dataclass to be a {self.kind}: its fields are its options")
+        options = {field.name for field in dataclasses.fields(cls)}
+        if "name" in options:
+            raise TypeError(f"{cls.__qualname__}: no option can be called 'name', which chooses the {self.kind} in a recipe")
+        members = options.union(*(vars(base) for base in cls.__mro__))
+        missing = [member for member in self.requires if member not in members]
+        if missing:
+            raise TypeError(f"{cls.__qualname__} lacks {', '.join(missing)}, which every {self.kind} has")
+        known = self._classes.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"{self.kind} {name!r} is registered twice: {known.__module__} and {cls.__module__}")
+
+    def forget(self, name: str) -> None:
+        """Remove a component, as for a plugin that failed after registering it."""
+        self._classes.pop(name, None)
+
     def names(self) -> tuple[str, ...]:
+        """The names of all components, sorted."""
         return tuple(sorted(self._classes))
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[str, type]]:
         return iter(sorted(self._classes.items()))
 
     def get(self, name: str) -> type:
@@ -80,8 +124,8 @@ class Registry(Generic[T]):
         return f"no {self.kind} is called {name!r}.{hint} There are: {', '.join(self.names()) or 'none'}"
 
     def summary(self, name: str) -> str:
-        """The first line of the component's docstring."""
-        return (self.get(name).__doc__ or "").strip().splitlines()[0]
+        """The first line of the component's docstring; empty if it has none."""
+        return next(iter((self.get(name).__doc__ or "").strip().splitlines()), "")
 
     def name_of(self, component: object) -> str:
         """The name under which a component's class is registered."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slimformer.axes.base import Axis, DepthPolicy
+from slimformer.axes.base import AXES, Axis, DepthPolicy, size_at
 from slimformer.errors import SpaceError
 from slimformer.supernet.spec import SubnetSpec
 from slimformer.supernet.topology import Topology
@@ -44,9 +44,7 @@ class Space:
         for axis in self.axes:
             covered = [name for name in self.topology.axes if axis.covers(name)]
             if not covered:
-                raise SpaceError(
-                    f"the recipe makes {axis.name!r} elastic, but this backbone offers only: {', '.join(self.topology.axes)}"
-                )
+                raise SpaceError(_not_offered(axis.name, self.topology))
             for name in covered:
                 if sum(other.covers(name) for other in self.axes) > 1:
                     raise SpaceError(f"two axes of the recipe cover {name!r}: keep one of them")
@@ -62,11 +60,11 @@ class Space:
     def spec(self, ratios: Mapping[str, float]) -> SubnetSpec:
         """The uniform spec of one ratio for each axis; an axis not given stays whole.
 
-        The sizes are those of `UnitGroup.at`, the depth policy picks the blocks.
+        Each axis rounds its sizes (`size_at`), the depth policy picks the blocks.
         """
         for name in set(ratios) - {axis.name for axis in self.axes}:
             raise SpaceError(f"{name!r} is not an axis of this space, which has: {', '.join(a.name for a in self.axes)}")
-        units = {g.name: g.at(self.ratio_of(g.axis, ratios)) for g in self.topology.groups}
+        units = {g.name: size_at(g, self.ratio_of(g.axis, ratios)) for g in self.topology.groups}
         blocks = {s.name: self._kept(s.num_blocks, self.ratio_of(s.axis, ratios)) for s in self.topology.stacks}
         return self.topology.spec(units, blocks)
 
@@ -118,8 +116,8 @@ class Space:
             blocks[stack.name] = tuple(sorted(order.tolist()))
         units = {}
         for group in self.topology.groups:
-            least = group.at(self.ratio_of(group.axis, dict(low.ratios)))
-            most = group.at(self.ratio_of(group.axis, dict(high.ratios)))
+            least = size_at(group, self.ratio_of(group.axis, dict(low.ratios)))
+            most = size_at(group, self.ratio_of(group.axis, dict(high.ratios)))
             units[group.name] = int(torch.randint(least, most + 1, (), generator=generator))
         return self.topology.spec(units, blocks)
 
@@ -136,6 +134,13 @@ class Space:
             names = ", ".join(point.name for point in self.points())
             raise SpaceError(f"{name!r} is not a sub-network of this run; there are: {names}")
         return self.point(ratios)
+
+
+def _not_offered(name: str, topology: Topology) -> str:
+    """The error for an axis that a topology lacks: the axes that it offers, and how the axis is made elastic if it can be."""
+    offered = f"the recipe makes {name!r} elastic, but this backbone offers only: {', '.join(topology.axes)}"
+    hint = AXES.build(name).hint if name in AXES.names() else ""
+    return f"{offered}. For {name!r} {hint}" if hint else offered
 
 
 def read_ratios(name: str, axes: tuple[Axis, ...]) -> dict[str, float] | None:

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from slimformer.recipe.schema import Recipe
+from slimformer.recipe.schema import Recipe, ScheduleTable
 from slimformer.recipe.source import Location, Place
 from slimformer.registry import Registry
 
@@ -65,13 +65,13 @@ def _allowed(location: Location, tag: str = "") -> list[str]:
         named = [cls for name, cls in schema if name == tag] or [cls for _, cls in schema]
         return ["name", *dict.fromkeys(field.name for cls in named for field in fields(cls))]
     if isinstance(schema, type) and issubclass(schema, BaseModel):
-        return list(schema.model_fields)
+        return [*schema.model_fields, *(["schedule"] if schema is Recipe else [])]
     return [field.name for field in fields(schema)] if is_dataclass(schema) else []
 
 
 def _schema_at(location: Location) -> Any:
     """The model, dataclass or registry that describes the value at a location."""
-    schema: Any = Recipe
+    schema: Any = ScheduleTable if location[:1] == ("schedule",) else Recipe
     for part in location:
         if isinstance(part, int) or isinstance(schema, Registry):
             continue

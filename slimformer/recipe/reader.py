@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from slimformer.recipe.diagnostics import (
     explain,
 )
 from slimformer.recipe.overrides import override_
+from slimformer.recipe.schedule import expand_schedule
 from slimformer.recipe.schema import Recipe, contradictions
-from slimformer.recipe.source import Location, Place, read_source
+from slimformer.recipe.source import Location, Place, Source, read_source
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -27,8 +29,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     load_plugins()
     source = read_source(path)
-    table = source.table
-    given = {override_(table, override): override for override in overrides}
+    given: dict[Location, str] = {}
 
     def place(location: Location) -> str:
         for length in range(len(location), 0, -1):
@@ -39,8 +40,12 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
                 return f"{source.places[location[:length]]}: "
         return f"{path}: "
 
-    _load_files(table, place)
-    return parse_recipe(table, place)
+    early = [override for override in overrides if re.match(r"\s*(schedule|plugins)\s*[.=]", override)]
+    given |= {override_(source.table, override): override for override in early}
+    _load_files(source.table, place)
+    source = expand_schedule(source, place)
+    given |= {override_(source.table, override): override for override in overrides if override not in early}
+    return parse_recipe(source.table, place)
 
 
 def _load_files(table: Mapping[str, Any], place: Place) -> None:
@@ -61,6 +66,7 @@ def parse_recipe(table: Mapping[str, Any], place: Place = lambda location: "") -
     Raises: RecipeError listing every mistake.
     """
     Recipe.model_rebuild(force=True)
+    table = expand_schedule(Source(dict(table), {}), place).table
     try:
         recipe = Recipe.model_validate(table)
     except ValidationError as error:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from slimformer.axes.base import DEPTH_POLICIES, Axis, DepthPolicy
+from slimformer.axes.base import AXES, DEPTH_POLICIES, Axis, DepthPolicy, Ratio
 from slimformer.axes.space import Space
 from slimformer.backbones.base import BACKBONES, Backbone
 from slimformer.costs.base import COSTS, Workload
 from slimformer.distillation.base import TERMS, Term
 from slimformer.distillation.samplers import SAMPLERS, Every, Sampler
+from slimformer.distillation.schedules import SCHEDULES, Schedule
 from slimformer.importance.base import SCORERS, Scorer
 from slimformer.importance.first_order import FirstOrder
 from slimformer.recipe.source import Location
@@ -22,7 +23,12 @@ from slimformer.supernet.topology import Topology
 from slimformer.tasks.base import TASKS, Task
 from slimformer.training.options import Machine, Optimisation
 
-Ratio = Annotated[float, Field(gt=0, le=1)]
+def _ratios_of(table: object) -> object:
+    """The table of [space] with each `AXIS = "default"` replaced by the ratios of the registered axis."""
+    if not isinstance(table, dict):
+        return table
+    named = {name: ratios for name, ratios in table.items() if ratios == "default" and name in AXES.names()}
+    return table | {name: list(AXES.build(name).ratios) for name in named}
 
 
 class Table(BaseModel):
@@ -50,7 +56,11 @@ class ModelTable(Table):
 
 
 class SpaceTable(Table):
-    """[space]: the ratios of each elastic axis, for example `width = [1.0, 0.5]`, and which blocks a depth ratio keeps."""
+    """[space]: the ratios of each elastic axis, and the rule that picks the blocks which a depth ratio keeps.
+
+    AXIS: a list of ratios, for example `width = [1.0, 0.5]`, or "default" for those of the registered axis.
+    depth_policy: a depth policy.
+    """
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Annotated[list[Ratio], Field(min_length=1)]]
@@ -59,6 +69,8 @@ class SpaceTable(Table):
     @property
     def axes(self) -> tuple[Axis, ...]:
         return tuple(Axis(name, tuple(ratios)) for name, ratios in self.__pydantic_extra__.items())
+
+    _defaults = model_validator(mode="before")(_ratios_of)
 
     def on(self, topology: Topology) -> Space:
         """The space of one model.
@@ -82,6 +94,10 @@ class ImportanceTable(Table):
     max_examples: Annotated[int, Field(ge=0)] = 0
 
 
+def _in_a_list(value: object) -> object:
+    return [value] if isinstance(value, str | dict) else value
+
+
 class StageTable(Table):
     """[[stage]]: one stage of training.
 
@@ -98,6 +114,12 @@ class StageTable(Table):
     terms: tuple[Annotated[Term, TERMS], ...]
     training: Optimisation = Optimisation()
     examples: str = "train"
+
+
+class ScheduleTable(Table):
+    """schedule: named lists of stages, which stand for the `[[stage]]` tables that they expand to."""
+
+    schedule: Annotated[tuple[Annotated[Schedule, SCHEDULES], ...], BeforeValidator(_in_a_list), Field(min_length=1)]
 
 
 class EvaluationTable(Table):

@@ -29,7 +29,7 @@ def read_source(path: Path, below: tuple[Path, ...] = ()) -> Source:
     """Read a recipe file and, where it says `extends = "OTHER.toml"`, put its values over those of the other.
 
     Tables are joined key by key, and `[stage.width]` speaks of the other's stage of that name, or adds one; any other value,
-    a `[[stage]]` list and a component of another `name` take the other's place. Paths are from the folder of the file that
+    a `[[stage]]` list, another `[schedule]` and a component of another `name` take the other's place. Paths are from the folder of the file that
     names them.
 
     below: the files that extend this one.
@@ -51,7 +51,7 @@ def read_source(path: Path, below: tuple[Path, ...] = ()) -> Source:
         raise RecipeError(f"{place}: extends: {other} extends this recipe itself")
     if not other.is_file():
         raise RecipeError(f"{place}: extends: there is no recipe {other}; write its path from this file's folder")
-    return _over(read_source(other, (*below, path)), table, own)
+    return put_over(_for(read_source(other, (*below, path)), table), table, own)
 
 
 def _parse(path: Path) -> tuple[str, dict[str, Any]]:
@@ -86,7 +86,18 @@ class _Joined:
         return location
 
 
-def _over(base: Source, table: Mapping[str, Any], own: Mapping[Location, str]) -> Source:
+def _for(base: Source, table: Mapping[str, Any]) -> Source:
+    """The base without the stages that a table replaces: `[[stage]]` and another `[schedule]` take the place of all."""
+    old, new = base.table.get("schedule"), table.get("schedule")
+    is_other = new is not None and not (isinstance(new, Mapping) and new.get("name", _name_of(old)) == _name_of(old))
+    gone = {"schedule", "stage"} if isinstance(table.get("stage"), list) or is_other else set()
+    if isinstance(old, list) and isinstance(new, Mapping) and "name" not in new:
+        gone = set()  # the parts of a list of schedules, by name
+    kept = {key: value for key, value in base.table.items() if key not in gone}
+    return Source(kept, {at: place for at, place in base.places.items() if at[0] not in gone})
+
+
+def put_over(base: Source, table: Mapping[str, Any], own: Mapping[Location, str]) -> Source:
     """The base with a table's values put over it."""
     joined = _Joined()
     merged = _merge(base.table, table, (), joined)

@@ -9,7 +9,7 @@ from functools import cached_property
 from math import comb, floor, log2, prod
 from typing import Literal
 
-from slimformer.axes.base import count
+from slimformer.axes.base import count, size_at
 from slimformer.axes.space import Space
 from slimformer.errors import SpaceError
 from slimformer.supernet.spec import SubnetSpec
@@ -68,7 +68,7 @@ class Choices:
 
     def _sizes(self, group: UnitGroup) -> tuple[int, ...]:
         ratios = self._ratios(group.axis)
-        uniform = {group.at(ratio) for ratio in ratios}
+        uniform = {size_at(group, ratio) for ratio in ratios}
         if len(uniform) == 1:
             return tuple(uniform)
         step = next((m for name, m in self.multiples.items() if _covers(name, group.axis)), default_multiple(group.num_units))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from slimformer.axes.base import size_at
 from slimformer.distillation.base import Term
 from slimformer.supernet.forward import detach, forward
 from slimformer.supernet.network import SuperNet
@@ -127,5 +128,5 @@ def follow_spec(topology: Topology, spec: SubnetSpec, follow: tuple[str, ...]) -
     for name, size in spec.units.items():
         group = topology.by_name[name]
         shares[group.axis] = max(shares.get(group.axis, 0.0), size / group.num_units)
-    units = {g.name: spec.units.get(g.name, g.at(shares.get(g.axis, 1.0))) for g in topology.groups if follows(g.axis)}
+    units = {g.name: spec.units.get(g.name, size_at(g, shares.get(g.axis, 1.0))) for g in topology.groups if follows(g.axis)}
     return topology.spec(units, {s.name: spec.blocks[s.name] for s in topology.stacks if follows(s.axis)})
