@@ -57,8 +57,8 @@ def option_lines(docstring: str, names: Sequence[str]) -> dict[str, str]:
     text = "\n" + "\n".join(line.strip() for line in inspect.cleandoc(docstring).splitlines())
     found = list(start.finditer(text))
     meanings = {}
-    for match, following in zip(found, [*found[1:], None], strict=True):
-        end = following.start() if following else len(text)
+    ends = [*(match.start() for match in found[1:]), len(text)]
+    for match, end in zip(found, ends, strict=False):
         body = text[match.end() : end].partition("\n\n")[0]
         for name in re.split(r", | and ", match["names"]):
             meanings[name] = " ".join(body.split()).rstrip(";")
@@ -99,11 +99,12 @@ def _hints(cls: type) -> dict[str, object]:
 
 
 def _default(field: dataclasses.Field[object]) -> str:
-    if field.default is not dataclasses.MISSING:
-        return in_toml(field.default)
-    if field.default_factory is not dataclasses.MISSING:
-        return in_toml(field.default_factory())
-    return "required"
+    try:
+        if field.default is not dataclasses.MISSING:
+            return in_toml(field.default)
+        return "required" if field.default_factory is dataclasses.MISSING else in_toml(field.default_factory())
+    except Exception:  # a default is a stranger's object
+        return "?"
 
 
 def in_toml(value: object) -> str:

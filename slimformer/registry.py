@@ -104,6 +104,9 @@ class Registry(Generic[T]):
         """The names of all components, sorted."""
         return tuple(sorted(self._classes))
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._classes
+
     def __iter__(self) -> Iterator[tuple[str, type]]:
         return iter(sorted(self._classes.items()))
 

@@ -82,8 +82,7 @@ def axis_of(name: str) -> ElasticAxis | None:
     """
     first, *rest = name.split(".")
     tried = (name, f"{first}.{rest[-1]}" if rest else first, first)
-    known = set(AXES.names())
-    return next((AXES.build(each) for each in tried if each in known), None)
+    return next((AXES.get(each)() for each in tried if each in AXES), None)
 
 
 def size_at(group: UnitGroup, ratio: float) -> int:

@@ -139,7 +139,7 @@ class Space:
 def _not_offered(name: str, topology: Topology) -> str:
     """The error for an axis that a topology lacks: the axes that it offers, and how the axis is made elastic if it can be."""
     offered = f"the recipe makes {name!r} elastic, but this backbone offers only: {', '.join(topology.axes)}"
-    hint = AXES.build(name).hint if name in AXES.names() else ""
+    hint = AXES.build(name).hint if name in AXES else ""
     return f"{offered}. For {name!r} {hint}" if hint else offered
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from slimformer.errors import TopologyError
+from slimformer.errors import TopologyError, first_line
 from slimformer.registry import Registry
 from slimformer.supernet.outputs import Batch
 from slimformer.supernet.topology import Topology
@@ -37,7 +38,8 @@ class Backbone(Protocol):
         ...
 
 
-BACKBONES: Registry[Backbone] = Registry("backbone", "backbones")
+BACKBONES: Registry[Backbone] = Registry("backbone", "backbones", requires=("describes", "topology", "example"))
+"""Backbones by name."""
 
 
 def backbone_for(model: nn.Module, preferred: Sequence[Backbone] = ()) -> Backbone:
@@ -46,7 +48,7 @@ def backbone_for(model: nn.Module, preferred: Sequence[Backbone] = ()) -> Backbo
     Raises: TopologyError naming the families there are.
     """
     if preferred:
-        chosen = [backbone for backbone in preferred if backbone.describes(model)]
+        chosen = [backbone for backbone in preferred if _describes(backbone, model)]
         if not chosen:
             names = ", ".join(BACKBONES.name_of(backbone) for backbone in preferred)
             raise TopologyError(f"model.backbones: {names} does not describe {type(model).__name__}: leave it out")
@@ -60,7 +62,31 @@ def backbone_for(model: nn.Module, preferred: Sequence[Backbone] = ()) -> Backbo
     return found[0]
 
 
+def _describes(backbone: Backbone, model: nn.Module) -> bool:
+    """Whether a backbone that the user named describes the model.
+
+    Raises: TopologyError if the backbone fails at the question.
+    """
+    try:
+        return backbone.describes(model)
+    except Exception as error:
+        name = BACKBONES.name_of(backbone)
+        raise TopologyError(f"model.backbones: {name} failed to say whether it describes the model: {first_line(error)}") from error
+
+
 def backbones_for(model: nn.Module) -> tuple[Backbone, ...]:
     """The registered backbones that describe a model, in the order of their names."""
-    every: list[Backbone] = [cls() for _, cls in BACKBONES]
-    return tuple(backbone for backbone in every if backbone.describes(model))
+    return tuple(backbone for name, cls in BACKBONES if (backbone := _if_describes(name, cls, model)) is not None)
+
+
+def _if_describes(name: str, cls: type, model: nn.Module) -> Backbone | None:
+    """A backbone if it describes the model; one that fails at the question is left out with a warning."""
+    try:
+        backbone: Backbone = cls()
+        return backbone if backbone.describes(model) else None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a stranger's code: anything can happen
+        message = first_line(error) if isinstance(error, Exception) else type(error).__name__
+        warnings.warn(f"backbone {name!r} was left out, its describes() failed: {message}", UserWarning, stacklevel=3)
+        return None

@@ -8,10 +8,11 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import typer
+import typer.main
 
 from slimformer.cli import components, run, search, subnets
-from slimformer.errors import SlimformerError
-from slimformer.plugins import load_commands
+from slimformer.errors import SlimformerError, first_line
+from slimformer.plugins import Command, load_commands
 
 if TYPE_CHECKING:
     pass
@@ -38,13 +39,25 @@ app.command("new-backbone")(components.new_backbone)
 
 @cache
 def _add_commands_of_plugins() -> None:
-    """Let the commands that plugins bring stand beside the built-in ones, whose names they cannot take."""
+    """Add plugin commands. Built-in commands take precedence; one that typer cannot read is left out with a warning."""
     taken = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
     for name, function in load_commands().items():
-        if name in taken:
-            warnings.warn(f"a plugin's command {name!r} was left out: slimformer has one of that name", stacklevel=2)
+        reason = "slimformer has one of that name" if name in taken else _unreadable(name, function)
+        if reason:
+            warnings.warn(f"a plugin's command {name!r} was left out: {reason}", stacklevel=2)
         else:
             app.command(name)(function)
+
+
+def _unreadable(name: str, function: Command) -> str:
+    """The reason why typer makes no command of a plugin's function; empty if it does."""
+    probe = typer.Typer()
+    try:
+        probe.command(name)(function)
+        typer.main.get_command(probe)
+    except Exception as error:  # a stranger's signature: anything can happen
+        return f"its arguments cannot be read: {first_line(error)}"
+    return ""
 
 
 def main() -> None:

@@ -2,47 +2,61 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slimformer.cli.options import (
-    JsonOption,
-    pairs,
-    quiet_libraries,
-    show,
-    toml_value,
-)
+from slimformer.cli.options import JsonOption, pairs, quiet_libraries, show, toml_value
+from slimformer.component_options import options_of
 from slimformer.errors import SlimformerError
 from slimformer.plugins import load_plugins
 
 if TYPE_CHECKING:
-    pass
+    from slimformer.registry import Registry
 
 
 def list_components(
     kind: Annotated[str, typer.Argument(help="One registry, e.g. tasks; all of them by default.")] = "",
+    options: Annotated[
+        bool, typer.Option("--options", help="With --json: the options of each component too (the tables always have them).")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the components that recipes can name: one line each, with their options."""
+    """List the components that recipes can name, each with its options: name, type, default and meaning.
+
+    With --json: registry -> name -> summary; with --options: registry -> name -> {summary, options}.
+    """
     from slimformer.registry import REGISTRIES
 
     load_plugins()
     if kind and kind not in REGISTRIES:
         raise SlimformerError(f"no registry is called {kind!r}; there are: {', '.join(sorted(REGISTRIES))}")
     chosen = {name: registry for name, registry in sorted(REGISTRIES.items()) if kind in ("", name)}
-    table = {name: {component: reg.summary(component) for component in reg.names()} for name, reg in chosen.items()}
+    table = {name: {component: _entry(reg, component, options) for component in reg.names()} for name, reg in chosen.items()}
     show(table, as_json, lambda: [_registry_lines(name, chosen[name]) for name in chosen])
 
 
-def _registry_lines(name: str, registry: Any) -> str:
-    import dataclasses
+def _entry(registry: Registry[Any], name: str, with_options: bool) -> object:
+    """A component in the JSON document: its summary, alone or with its options."""
+    if not with_options:
+        return registry.summary(name)
+    options = {option.name: dataclasses.asdict(option) for option in options_of(registry.get(name))}
+    without_names = {name: {key: text for key, text in option.items() if key != "name"} for name, option in options.items()}
+    return {"summary": registry.summary(name), "options": without_names}
 
-    lines = [f"[bold]{name}[/]"]
+
+def _registry_lines(name: str, registry: Registry[Any]) -> str:
+    """A registry as rich markup: a line for each component, and one for each of its options."""
+    from rich.markup import escape
+
+    lines = [f"[bold]{escape(name)}[/]"]
     for component, cls in registry:
-        options = ", ".join(field.name for field in dataclasses.fields(cls))
-        lines.append(f"  [cyan]{component}[/]  {registry.summary(component)}" + (f"  [dim]({options})[/]" if options else ""))
+        lines.append(f"  [cyan]{escape(component)}[/]  {escape(registry.summary(component))}")
+        for option in options_of(cls):
+            head = f"      {escape(option.name)} = {escape(option.default)}  [dim]{escape(option.type)}[/]"
+            lines.append(head + (f"  {escape(option.meaning)}" if option.meaning else ""))
     return "\n".join(lines)
 
 

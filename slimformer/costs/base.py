@@ -49,17 +49,18 @@ class Pricer(Protocol):
     def __call__(self, spec: SubnetSpec) -> float: ...
 
 
-COSTS: Registry[Cost] = Registry("cost", "costs")
+COSTS: Registry[Cost] = Registry("cost", "costs", requires=("unit", "price"))
+"""Costs by name."""
 
 
 def unit_of(name: str) -> str:
     """The unit of a cost, by its name."""
-    return str(vars(COSTS.get(name))["unit"])
+    return str(getattr(COSTS.get(name), "unit"))
 
 
 def is_measured(name: str) -> bool:
     """Whether a cost runs the model to find its prices; one that does not say is counted."""
-    return bool(vars(COSTS.get(name)).get("is_measured", False))
+    return bool(getattr(COSTS.get(name), "is_measured", False))
 
 
 def counted_costs() -> tuple[str, ...]:

@@ -38,7 +38,10 @@ class Term(Protocol):
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor: ...
 
 
-TERMS: Registry[Term] = Registry("loss term", "terms")
+TERMS: Registry[Term] = Registry(
+    "loss term", "terms", requires=("weight", "needs_hidden", "needs_labels", "needs_teacher", "__call__")
+)
+"""Loss terms by name."""
 
 
 def mean_square(student: Tensor, teacher: Tensor, batch: Batch, padding: Padding, width: Width) -> Tensor:

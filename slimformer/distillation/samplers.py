@@ -24,7 +24,8 @@ class Sampler(Protocol):
     def __call__(self, space: Space, generator: Generator) -> Sequence[SubnetSpec]: ...
 
 
-SAMPLERS: Registry[Sampler] = Registry("sampler", "samplers")
+SAMPLERS: Registry[Sampler] = Registry("sampler", "samplers", requires=("__call__",))
+"""Samplers by name."""
 
 
 def largest_first(specs: Iterable[SubnetSpec]) -> list[SubnetSpec]:

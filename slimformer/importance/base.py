@@ -33,7 +33,8 @@ class Scorer(Protocol):
     def __call__(self, supernet: SuperNet, batches: Iterable[Batch]) -> Scores: ...
 
 
-SCORERS: Registry[Scorer] = Registry("importance scorer", "scorers")
+SCORERS: Registry[Scorer] = Registry("importance scorer", "scorers", requires=("needs_data", "__call__"))
+"""Importance scorers by name."""
 
 
 def readers(group: UnitGroup) -> list[tuple[str, int]]:

@@ -27,7 +27,7 @@ def _ratios_of(table: object) -> object:
     """The table of [space] with each `AXIS = "default"` replaced by the ratios of the registered axis."""
     if not isinstance(table, dict):
         return table
-    named = {name: ratios for name, ratios in table.items() if ratios == "default" and name in AXES.names()}
+    named = {name: ratios for name, ratios in table.items() if ratios == "default" and name in AXES}
     return table | {name: list(AXES.build(name).ratios) for name in named}
 
 

@@ -126,4 +126,5 @@ class Pass(Protocol):
     def __call__(self, topology: Topology, scores: Scores) -> Rewiring: ...
 
 
-PASSES: Registry[Pass] = Registry("rewiring pass", "passes")
+PASSES: Registry[Pass] = Registry("rewiring pass", "passes", requires=("__call__",))
+"""Rewiring passes by name."""

@@ -148,7 +148,8 @@ class Strategy(Protocol):
     def ask(self, problem: Problem, seen: Sequence[Candidate], generator: Generator) -> Sequence[SubnetSpec]: ...
 
 
-STRATEGIES: Registry[Strategy] = Registry("search strategy", "strategies")
+STRATEGIES: Registry[Strategy] = Registry("search strategy", "strategies", requires=("ask",))
+"""Search strategies by name."""
 
 
 def search(

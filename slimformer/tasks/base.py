@@ -166,4 +166,5 @@ class Task(Protocol):
         ...
 
 
-TASKS: Registry[Task] = Registry("task", "tasks")
+TASKS: Registry[Task] = Registry("task", "tasks", requires=("load", "load_model"))
+"""Tasks by name."""
