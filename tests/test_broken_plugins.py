@@ -177,7 +177,9 @@ def test_the_name_of_another_component_is_refused_naming_both_modules(install) -
     assert SCORERS.get("fine").__module__ == "stranger_a"
 
 
-@pytest.mark.parametrize("value", ["stranger_v:", "stranger_v:nothing", "stranger_w", "not a value", "stranger_v..x", ":x", "1/0"])
+@pytest.mark.parametrize(
+    "value", ["stranger_v:", "stranger_v:nothing", "stranger_w", "not a value", "stranger_v..x", ":x", "1/0"]
+)
 def test_a_wrong_entry_point_is_left_out(install, value) -> None:
     install("v", "x = 1", value=value)
     with pytest.warns(UserWarning, match="plugin 'stranger-v' .* was left out"):
@@ -189,7 +191,9 @@ def test_a_wrong_entry_point_is_left_out(install, value) -> None:
 def test_a_package_whose_entry_points_cannot_be_read_does_not_hide_the_others(install, tmp_path, text) -> None:
     install("whole", SCORER)
     install("half", SCORER)
-    (tmp_path / "stranger_half-1.dist-info" / "entry_points.txt").write_bytes(text.encode("utf-16" if "\x00" in text else "utf-8"))
+    (tmp_path / "stranger_half-1.dist-info" / "entry_points.txt").write_bytes(
+        text.encode("utf-16" if "\x00" in text else "utf-8")
+    )
     assert {"builtins", "stranger-whole"} <= set(load())
 
 

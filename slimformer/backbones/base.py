@@ -71,7 +71,9 @@ def _describes(backbone: Backbone, model: nn.Module) -> bool:
         return backbone.describes(model)
     except Exception as error:
         name = BACKBONES.name_of(backbone)
-        raise TopologyError(f"model.backbones: {name} failed to say whether it describes the model: {first_line(error)}") from error
+        raise TopologyError(
+            f"model.backbones: {name} failed to say whether it describes the model: {first_line(error)}"
+        ) from error
 
 
 def backbones_for(model: nn.Module) -> tuple[Backbone, ...]:

@@ -55,7 +55,7 @@ COSTS: Registry[Cost] = Registry("cost", "costs", requires=("unit", "price"))
 
 def unit_of(name: str) -> str:
     """The unit of a cost, by its name."""
-    return str(getattr(COSTS.get(name), "unit"))
+    return str(COSTS.get(name).unit)
 
 
 def is_measured(name: str) -> bool:

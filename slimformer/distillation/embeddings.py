@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 @TERMS.register("embedding_mse")
 @dataclass(frozen=True)
 class EmbeddingMSE:
-    """Mean square error between the embeddings, summed over block stacks (DynaBERT, arXiv 2004.04037, equation 3)."""
+    """Mean square error between the embeddings, summed over block stacks (DynaBERT, arXiv 2004.04037, equation 3).
+
+    weight: factor of this term in the loss.
+    padding: "exclude" leaves out the tokens where `attention_mask` is 0; "include" averages over all (the released code).
+    width: the comparison with a teacher of a wider residual stream: "same" refuses it, "first" takes the teacher's first units.
+    """
 
     weight: Weight = 1.0
     padding: Padding = "exclude"

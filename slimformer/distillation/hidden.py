@@ -20,11 +20,14 @@ LayerMap = Literal["output", "input"]
 class HiddenMSE:
     """Mean square error between the blocks' outputs, summed over the student's blocks.
 
-    DynaBERT (arXiv 2004.04037), equation 3. layer_map pairs the student's blocks with the teacher's:
-      "output": what leaves the student's copy of block k learns what leaves the teacher's block k.
-      "input": what enters the student's copy of block k learns what enters the teacher's block k, and the last output the
-          last output (the released code).
-    With the keep-last rule "output" and with the released code's rule "input" give the same teacher states.
+    Source: DynaBERT (arXiv 2004.04037), equation 3.
+
+    weight: factor of this term in the loss.
+    layer_map: the pairing of the student's blocks with the teacher's. "output" compares the outputs of block k of both;
+        "input" compares the inputs of block k of both, and the last outputs (the released code). With the keep-last rule
+        "output" and with the released code's rule "input" give the same teacher states.
+    padding: "exclude" leaves out the tokens where `attention_mask` is 0; "include" averages over all (the released code).
+    width: the comparison with a teacher of a wider residual stream: "same" refuses it, "first" takes the teacher's first units.
     """
 
     weight: Weight = 1.0

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 @TERMS.register("labels")
 @dataclass(frozen=True)
 class Labels:
-    """The task's own loss on the labels (cross-entropy, or mean square error for regression): no teacher."""
+    """The task's own loss on the labels (cross-entropy, or mean square error for regression): no teacher.
+
+    weight: factor of this term in the loss.
+    """
 
     weight: Weight = 1.0
     needs_hidden: ClassVar[bool] = False

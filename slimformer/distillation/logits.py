@@ -33,9 +33,11 @@ class SoftCrossEntropy:
     Logits of each token (token classification, language modelling) count where `attention_mask` is 1 and the batch's labels, if
     each token has one, are not -100; each example's mean is over its own tokens.
 
-    over: what the last dimension of the logits ranges over; "tokens" for the start and the end of an answer, each a choice
+    weight: factor of this term in the loss.
+    temperature: T above.
+    over: the range of the logits' last dimension: "classes", or "tokens" for the start and the end of an answer, each a choice
         among the tokens where `attention_mask` is 1.
-    regression: what a head with a single output gets, where a softmax says nothing: "mse" on the output, or "none" (as
+    regression: the loss of a head with a single output, for which a softmax is constant: "mse" on the output, or "none" (as
         in the released code, which then trains no head).
     """
 

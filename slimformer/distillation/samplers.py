@@ -1,4 +1,4 @@
-"""Samplers: which sub-networks a training step runs."""
+"""Samplers: the choice of the sub-networks that a training step runs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,12 @@ class Largest:
 @SAMPLERS.register("sandwich")
 @dataclass(frozen=True)
 class Sandwich:
-    """The largest, some random and the smallest sub-network (universally slimmable networks, arXiv 1903.05134, section 3.2)."""
+    """The largest, some random and the smallest sub-network of the grid.
+
+    Source: universally slimmable networks (arXiv 1903.05134, section 3.2).
+
+    num_random: random sub-networks in each step; duplicates are left out.
+    """
 
     num_random: Count = 2
 
@@ -79,7 +84,10 @@ class One:
 @SAMPLERS.register("uniform")
 @dataclass(frozen=True)
 class Uniform:
-    """Per-layer sub-networks, each group's size uniform between the smallest and the largest; the largest comes along."""
+    """The largest sub-network and random per-layer ones, each group's size uniform between the smallest and the largest.
+
+    num_random: random sub-networks in each step; duplicates are left out.
+    """
 
     num_random: Count = 2
 

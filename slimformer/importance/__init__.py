@@ -1,4 +1,4 @@
-"""Importance scorers: how much the model needs each unit."""
+"""Importance scorers: a number for each unit, higher for the units that the model needs more."""
 
 from slimformer.importance.activation import ActivationNorm
 from slimformer.importance.base import SCORERS, Scorer, Scores, load_scores, save_scores

@@ -1,4 +1,4 @@
-"""Activation-norm importance: how large a unit's output is on real inputs, times how strongly it is read."""
+"""Activation-norm importance: the norm of a unit's output on real inputs, times the norm of the weights that read it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,15 @@ if TYPE_CHECKING:
 class ActivationNorm:
     """Root of the summed squares of a unit's output over all real tokens; forward passes only, no labels.
 
-    With `weighted` each coordinate is multiplied by the norm of the weights that read it (as Wanda does for single
-    weights, arXiv 2306.11695), so that a unit which nothing reads scores zero; without it the score is the activation
-    norm alone (as in Minitron, arXiv 2407.14679, section 2.2).
+    Source: Wanda (arXiv 2306.11695) for single weights; Minitron (arXiv 2407.14679, section 2.2) without the weights.
+
+    weighted: multiply each coordinate by the norm of the weights that read it, so that a unit which nothing reads scores
+        zero; false for the activation norm alone.
+
+    ```python
+    from slimformer.importance import SCORERS, ActivationNorm
+    assert SCORERS.describe(ActivationNorm(weighted=False)) == {"name": "activation_norm", "weighted": False}
+    ```
     """
 
     weighted: bool = True

@@ -20,7 +20,7 @@ Scores = Mapping[str, "Tensor"]
 
 
 class Scorer(Protocol):
-    """Gives each unit of each group an importance.
+    """A function that gives each unit of each group an importance.
 
     Laws: the super-network is left as it was; a unit whose outgoing weights are all zero scores no higher than any other
     (for scorers that read the model); permuting the units permutes the scores.
@@ -53,6 +53,7 @@ def strength(weight: Tensor, dim: int) -> Tensor:
 
 
 def save_scores(scores: Scores, path: Path) -> None:
+    """Write scores as a safetensors file, a tensor for each group."""
     from safetensors.torch import save_file
 
     save_file({name: score.contiguous().cpu() for name, score in scores.items()}, path)

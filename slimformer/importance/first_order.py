@@ -31,10 +31,14 @@ class FirstOrder:
     score of DynaBERT (arXiv 2004.04037, section 2.1 and algorithm 1), which needs neither head masks nor the weights'
     gradients: the weights are frozen and only the gates take gradients.
 
-    reduction over batches, g_t being batch t's gradient:
-      "abs_of_sum": |sum_t g_t|, the paper's algorithm 1.
-      "sum_of_abs": sum_t |g_t|, as for heads in arXiv 1905.10650.
-      "cumulative": sum_t |sum_{s<=t} g_s|, what the released code computes by never clearing gradients.
+    reduction: the sum over batches, with g_t the gradient of batch t: "abs_of_sum" is |sum_t g_t|, the paper's algorithm 1;
+        "sum_of_abs" is sum_t |g_t|, as for heads in arXiv 1905.10650; "cumulative" is sum_t |sum_{s<=t} g_s|, the released
+        code's result, which never clears gradients.
+
+    ```python
+    from slimformer.importance import FirstOrder
+    scorer = FirstOrder(reduction="sum_of_abs")  # scores = scorer(supernet, batches)
+    ```
     """
 
     reduction: Reduction = "abs_of_sum"

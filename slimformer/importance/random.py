@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 @SCORERS.register("random")
 @dataclass(frozen=True)
 class RandomScores:
-    """Random numbers: what any other scorer has to beat."""
+    """Random numbers: the control that any other scorer has to beat.
+
+    seed: the start of the random generator.
+    """
 
     seed: int = 0
     needs_data: ClassVar[bool] = False

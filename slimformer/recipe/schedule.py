@@ -63,7 +63,9 @@ def _with_own_stages(schedule: Source, own: Any, places: Mapping[Location, str])
     """The schedule's stages with those that the recipe writes itself: tables by name, or a list that follows."""
     if isinstance(own, list):
         count = len(schedule.table["stage"])
-        moved = {("stage", at[1] + count, *at[2:]): said for at, said in places.items() if len(at) > 1 and isinstance(at[1], int)}
+        moved = {
+            ("stage", at[1] + count, *at[2:]): said for at, said in places.items() if len(at) > 1 and isinstance(at[1], int)
+        }
         return Source({**schedule.table, "stage": [*schedule.table["stage"], *own]}, {**schedule.places, **moved})
     return put_over(schedule, {"stage": own}, places) if own else schedule
 

@@ -23,6 +23,7 @@ from slimformer.supernet.topology import Topology
 from slimformer.tasks.base import TASKS, Task
 from slimformer.training.options import Machine, Optimisation
 
+
 def _ratios_of(table: object) -> object:
     """The table of [space] with each `AXIS = "default"` replaced by the ratios of the registered axis."""
     if not isinstance(table, dict):

@@ -29,12 +29,21 @@ class Rewiring:
     Applying `r.then(s)` equals applying `r`, then `s`.
 
     Source: network rewiring, DynaBERT (arXiv 2004.04037), section 2.1.
+
+    orders: group -> old index of each unit, in the new order.
+
+    ```python
+    from slimformer.rewiring import Rewiring
+    turned = Rewiring({"encoder.0.heads": (2, 0, 1)})
+    assert turned.then(turned.inverse()).is_identity
+    ```
     """
 
     orders: Mapping[str, tuple[int, ...]]
 
     @staticmethod
     def identity(topology: Topology) -> Rewiring:
+        """The rewiring that leaves every unit in its place."""
         return Rewiring({group.name: tuple(range(group.num_units)) for group in topology.groups})
 
     @staticmethod
@@ -54,6 +63,7 @@ class Rewiring:
 
     @property
     def is_identity(self) -> bool:
+        """Whether every unit stays in its place."""
         return all(order == tuple(range(len(order))) for order in self.orders.values())
 
     def inverse(self) -> Rewiring:
@@ -103,6 +113,7 @@ class Rewiring:
         return (order[:, None] * unit_size + torch.arange(unit_size)).flatten()
 
     def save(self, path: Path) -> None:
+        """Write the orders as JSON: group -> list of old indices."""
         path.write_text(json.dumps({name: list(order) for name, order in self.orders.items()}))
 
     @staticmethod
@@ -118,7 +129,7 @@ class Rewiring:
 
 
 class Pass(Protocol):
-    """Proposes a rewiring from importance scores; pure.
+    """A pure function that proposes a rewiring from importance scores.
 
     Law: the result is a rewiring of the topology, a function of the topology and the scores alone.
     """

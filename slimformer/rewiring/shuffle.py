@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 @PASSES.register("shuffle")
 @dataclass(frozen=True)
 class Shuffle:
-    """Units in random order, whatever their importance: the control."""
+    """Units in random order, whatever their importance: the control.
+
+    seed: the start of the random generator.
+    """
 
     seed: int = 0
 
