@@ -46,6 +46,8 @@ class Cost(Protocol):
 
 
 class Pricer(Protocol):
+    """A pure, quick function from a spec to its price, in the unit of the cost that made it."""
+
     def __call__(self, spec: SubnetSpec) -> float: ...
 
 

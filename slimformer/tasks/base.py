@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Example = Mapping[str, Any]
+"""One tokenised example: the model's inputs and its label, by name."""
 
 Logits = tuple["np.ndarray", ...]
 """One array per output head, the examples in dimension 0 and in the split's order."""
@@ -51,10 +52,12 @@ Keep = Callable[[tuple["Tensor", ...], Batch], tuple["Tensor", ...]]
 
 
 def keep_all(logits: tuple[Tensor, ...], batch: Batch) -> tuple[Tensor, ...]:
+    """The logits as they are: the default of `TaskData.keep`."""
     return logits
 
 
 def unchanged(batch: Batch, generator: Generator) -> Batch:
+    """The batch as it is: the default of `TaskData.augment`."""
     return batch
 
 

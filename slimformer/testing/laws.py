@@ -175,6 +175,7 @@ LAWS: tuple[Callable[[Case], None], ...] = (
     check_full_size, check_rewiring, check_masking, check_parameter_count,
     check_gradients, check_costs, check_no_trace, check_specs_differ,
 )  # fmt: skip
+"""The checks of the laws, each a function of a case."""
 
 
 @contextmanager

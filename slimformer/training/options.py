@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+"""The floating-point format of training."""
 
 
 @dataclass(frozen=True)
