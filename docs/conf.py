@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -16,14 +16,15 @@ from docstring_markup import to_rst
 DOCS = Path(__file__).parent
 
 project = "slimformer"
-release = version("slimformer")
+release = metadata.version("slimformer")
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**", "benchmarks/*.md"]
-exclude_patterns = ["docs/images", "docs/*.py", ".venv", "runs", "site"]
+exclude_patterns = ["docs/images", "docs/redirect", "docs/*.py", ".venv", "runs", "site"]
 myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "slimformer"
+html_extra_path = ["redirect"]
 html_show_sourcelink = False
 html_copy_source = False
 highlight_language = "none"
@@ -36,6 +37,9 @@ nitpicky = False
 
 def process_docstring(app, kind, name, obj, options, lines) -> None:
     """Replace a docstring by its reStructuredText."""
+    if list(lines)[:1] == ["Call self as a function."]:
+        lines[:] = []
+        return
     known: set[str] = set()
     if inspect.isclass(obj) and dataclasses.is_dataclass(obj):
         known |= {field.name for field in dataclasses.fields(obj)}

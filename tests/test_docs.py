@@ -1,4 +1,4 @@
-"""Every Python block of the README and the documentation runs, file by file; every `slimformer` command in them is real."""
+"""Every Python block of the documentation runs, file by file; every `slimformer` command in it is real; examples run."""
 
 import re
 import subprocess
@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))]
+FOLDERS = ("", "docs", "benchmarks", "examples")
+PAGES = [page for folder in FOLDERS for page in sorted((ROOT / folder).glob("*.md"))]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -21,6 +23,66 @@ def test_the_python_blocks_of_a_page_run_in_order(page, tmp_path):
     script.write_text("\n".join(blocks(page, "python")), encoding="utf-8")
     done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs_offline(script, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False, env=_wide() | {"HF_HUB_OFFLINE": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_there_are_five_examples():
+    assert len(EXAMPLES) == 5
+
+
+@pytest.fixture
+def api_pages(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import api_pages
+
+    return api_pages
+
+
+def test_every_public_name_has_a_docstring(api_pages):
+    assert api_pages.undocumented() == []
+
+
+def test_a_public_name_without_a_docstring_stops_the_build_of_the_site(api_pages, monkeypatch, tmp_path):
+    from slimformer import importance
+
+    monkeypatch.setattr(importance, "__all__", [*importance.__all__, "Nameless"])
+    monkeypatch.setattr(importance, "Nameless", type("Nameless", (), {}), raising=False)
+    with pytest.raises(ValueError, match=r"public names without a docstring: slimformer.importance.Nameless"):
+        api_pages.write_pages(tmp_path)
+
+
+def test_the_docstring_of_a_value_is_the_text_after_it(api_pages):
+    assert api_pages.docstring("slimformer.importance", "SCORERS") == "Importance scorers by name."
+
+
+def test_a_docstring_becomes_parameters_paragraphs_and_code(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    from docstring_markup import to_rst
+
+    text = "Sort_ `x_` now.\n\nsize: how large,\n    in all.\nRaises: E if\n    wrong.\n\n```python\nx = 1\n```"
+    lines = [line for line in to_rst(text.splitlines(), ["size"]) if line]
+    assert lines == [
+        "Sort\\_ ``x_`` now.", ":param size: how large, in all.", "**Raises:** E if wrong.", ".. code-block:: python", "   x = 1",
+    ]  # fmt: skip
+
+
+def test_first_lines_of_public_docstrings_state_what_a_thing_is(api_pages):
+    asking = []
+    for module in api_pages.public_modules():
+        import importlib
+
+        package = importlib.import_module(module)
+        first = [(name, api_pages.docstring(module, name).strip().splitlines()[0]) for name in package.__all__]
+        asking += [f"{module}.{name}: {line}" for name, line in first if re.match(r"(What|Who|How|Where) ", line)]
+    assert asking == []
 
 
 def test_every_command_that_the_pages_show_has_only_options_that_exist():
@@ -45,7 +107,7 @@ def test_every_command_that_the_pages_show_has_only_options_that_exist():
 
 def test_every_recipe_that_the_pages_name_is_there():
     for page in PAGES:
-        for name in re.findall(r"recipes/[a-z_-]+\.(?:toml|txt)", page.read_text(encoding="utf-8")):
+        for name in re.findall(r"recipes/(?:ablations/)?[a-z_-]+\.(?:toml|txt)", page.read_text(encoding="utf-8")):
             assert (ROOT / name).is_file(), f"{page.name}: {name}"
 
 
