@@ -291,13 +291,13 @@ class Topology:
             shape[dim] = spec.units[group.name] * sum(part.unit_size for _, part in parts if part.dim == dim)
         return tuple(shape)
 
-    def runs(self, parameter: str, spec: SubnetSpec) -> dict[int, tuple[tuple[int, int], ...]]:
+    def kept_ranges(self, parameter: str, spec: SubnetSpec) -> dict[int, tuple[tuple[int, int], ...]]:
         """The entries of a parameter's elastic dimensions that a sub-network keeps, as (start, length) of each part."""
         found: dict[int, tuple[tuple[int, int], ...]] = {}
         for group, part in self.slices_of.get(parameter, ()):
-            run = (part.start, spec.units[group.name] * part.unit_size)
+            kept = (part.start, spec.units[group.name] * part.unit_size)
             is_whole = spec.units[group.name] == group.num_units
-            found[part.dim] = ((0, run[0] + run[1]),) if is_whole else (*found.get(part.dim, ()), run)
+            found[part.dim] = ((0, kept[0] + kept[1]),) if is_whole else (*found.get(part.dim, ()), kept)
         return found
 
     def check(self, shapes: Mapping[str, Iterable[int]]) -> None:
