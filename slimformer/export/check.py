@@ -28,14 +28,22 @@ def check_same(model: nn.Module, loaded: nn.Module, example: Batch) -> None:
         except (RuntimeError, ValueError, IndexError) as error:
             if number:  # not every model takes another length
                 continue
-            # a kernel may refuse sizes: that of stacked experts takes those that fill 16 bytes
-            raise ExportError(f"the exported model does not run: {first_line(error)}; nothing was written") from error
-        different = difference(wanted, run(loaded, batch))
+            raise _stopped(error) from error
+        try:
+            found = run(loaded, batch)
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise _stopped(error) from error
+        different = difference(wanted, found)
         if different:
             raise ExportError(f"the exported model's {different}; nothing was written")
     different = difference(model.state_dict(), loaded.state_dict(), tolerance=0)
     if different:
         raise ExportError(f"the exported model's {different}; nothing was written")
+
+
+def _stopped(error: Exception) -> ExportError:
+    """A kernel may refuse sizes: that of stacked experts takes those that fill 16 bytes."""
+    return ExportError(f"the exported model does not run: {first_line(error)}; nothing was written")
 
 
 def run(model: nn.Module, batch: Batch) -> dict[str, Tensor]:

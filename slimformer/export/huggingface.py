@@ -11,13 +11,13 @@ from torch import nn
 
 from slimformer.errors import ExportError
 from slimformer.export.check import check_same
-from slimformer.export.load import from_pretrained
+from slimformer.export.load import load_again
 from slimformer.export.plain import SPEC_FILE, load_into, save_plain
 from slimformer.files import write_whole, writing
-from slimformer.supernet.configuration import can_be_rebuilt, read_config
+from slimformer.supernet.configuration import can_be_rebuilt
 from slimformer.supernet.network import SuperNet
 from slimformer.supernet.outputs import Batch
-from slimformer.supernet.slim_class import is_in_transformers, stock_class
+from slimformer.supernet.slim_class import stock_class
 from slimformer.supernet.spec import SubnetSpec
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def export(
         else:
             transformers_model(model).save_pretrained(partial)
             (partial / SPEC_FILE).write_text(json.dumps(spec.to_json(), indent=2), encoding="utf-8")
-            loaded = _load_again(model, partial)
+            loaded = load_again(model, partial)
         if processor is not None:
             processor.save_pretrained(partial)
         check_same(model, loaded, example)
@@ -89,12 +89,6 @@ def transformers_model(model: nn.Module) -> PreTrainedModel:
     if not isinstance(model, PreTrainedModel):
         raise ExportError(f"{type(model).__name__} is no model of transformers: write it with slimformer.export.export")
     return model
-
-
-def _load_again(model: nn.Module, folder: Path) -> nn.Module:
-    base = stock_class(model)
-    attention = getattr(read_config(model), "_attn_implementation", None) or ""
-    return from_pretrained(folder, None if is_in_transformers(base) else base, attention=attention, poisoned=True)
 
 
 def _cast_(model: nn.Module, dtype: torch.dtype) -> None:

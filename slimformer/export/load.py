@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from slimformer.errors import ExportError, first_line
-from slimformer.supernet.slim_class import slim_class
+from slimformer.supernet.configuration import read_config
+from slimformer.supernet.slim_class import is_in_transformers, slim_class, stock_class
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -35,7 +36,7 @@ def from_pretrained(
         if model_class is None:
             config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
         else:
-            config = model_class.config_class.from_pretrained(folder)  # type: ignore[union-attr,operator]
+            config = getattr(model_class, "config_class").from_pretrained(folder)  # noqa: B009
         cls: Any = class_for(config, model_class)
         options = {"attn_implementation": attention} if attention else {}
         model, report = (_poisoned(cls) if poisoned else cls).from_pretrained(
@@ -50,6 +51,20 @@ def from_pretrained(
     return loaded
 
 
+def load_again(model: nn.Module, folder: str | Path) -> nn.Module:
+    """What a model of transformers saved, loaded strictly into memory full of NaN, with the model's own kernels.
+
+    Raises: ExportError as `from_pretrained`.
+    """
+    base, config = stock_class(model), read_config(model)
+    attention = getattr(config, "_attn_implementation", None) or ""
+    loaded = from_pretrained(folder, None if is_in_transformers(base) else base, attention=attention, poisoned=True)
+    experts = getattr(config, "_experts_implementation", None)
+    if experts:
+        loaded.set_experts_implementation(experts)  # type: ignore[operator]
+    return loaded
+
+
 def class_for(config: PretrainedConfig, model_class: type[nn.Module] | None = None) -> type[nn.Module]:
     """The class of the model that a configuration describes: a stock one, or the slim class of one.
 
@@ -58,13 +73,12 @@ def class_for(config: PretrainedConfig, model_class: type[nn.Module] | None = No
     import transformers
 
     name = (config.architectures or [""])[0].removeprefix("Slim")  # folders of slimformer 0.1 name SlimX
-    base = model_class or getattr(transformers, name, None)
+    base: type | None = model_class or getattr(transformers, name, None)
     if base is None:
         raise ExportError(
             f"transformers has no class {name!r}; pass the model's own class, as in from_pretrained(folder, {name or 'MyModel'})"
         )
-    cls: type[nn.Module] = slim_class(base) if getattr(config, "slimformer", None) else base
-    return cls
+    return slim_class(base) if getattr(config, "slimformer", None) else base
 
 
 def check_complete(report: Mapping[str, Any]) -> None:

@@ -50,9 +50,8 @@ def configure_(model: nn.Module, topology: Topology, spec: SubnetSpec) -> None:
     stock class. Otherwise the configuration keeps the sizes of the full model and has the differences in `slimformer`, and the
     model becomes one of the class that reads them (`slim_class`).
     A module without a configuration of transformers, or that its configuration alone does not build, stays as it is: its
-    weights load into an extraction of the same spec.
-
-    Raises: ExportError where the sub-network has a module that the stock class does not build.
+    weights load into an extraction of the same spec. Where the sub-network has a module that the stock class does not build,
+    its `save_pretrained` raises ExportError.
     """
     restore_orders_(model, topology, spec)
     if not is_of_transformers(model):
@@ -68,9 +67,12 @@ def configure_(model: nn.Module, topology: Topology, spec: SubnetSpec) -> None:
     _persist_shared_(model, topology, spec)
     if not can_be_rebuilt(model):
         return
-    config.slimformer = _differences(model, topology, spec, before)
+    try:
+        config.slimformer = _differences(model, topology, spec, before)
+    except ExportError as error:
+        config.slimformer = {"error": str(error)}
     if is_in_transformers(base):
-        config.auto_map = {auto: f"{CODE_FILE}.{base.__name__}" for auto in auto_classes(model)}
+        config.auto_map = dict.fromkeys(auto_classes(model), f"{CODE_FILE}.{base.__name__}")
     model.__class__ = slim_class(base)
 
 
@@ -92,7 +94,7 @@ def can_be_rebuilt(model: nn.Module) -> bool:
     if not is_of_transformers(model):
         return False
     try:
-        _rebuild(model)
+        rebuild(model)
     except Exception:  # a constructor of anyone's
         return False
     return True
@@ -132,7 +134,7 @@ def _fits_stock(model: nn.Module, topology: Topology, spec: SubnetSpec) -> bool:
         for field, values in sizes.items():
             if len(values) == 1:
                 write_field_(config, field, next(iter(values)))
-        stock = _rebuild(model)
+        stock = rebuild(model)
         fits = _shapes(model) == _shapes(stock) and _attributes(model, topology, spec) == _attributes(stock, topology, spec)
     except Exception:  # a configuration may forbid sizes, as hidden states that are no multiple of the heads
         fits = False
@@ -153,11 +155,13 @@ def _write_back_(config: PretrainedConfig, fields: dict[str, Any]) -> None:
             del left[field]
 
 
-def _rebuild(model: nn.Module) -> nn.Module:
+def rebuild(model: nn.Module) -> nn.Module:
     """The stock model of a configuration as it is saved and loaded again, without memory for its weights."""
     config = read_config(model)
     config.validate()
-    loaded = type(config).from_dict(config.to_dict())
+    table = config.to_dict()
+    table.pop("slimformer", None)
+    loaded = type(config).from_dict(table)
     loaded._attn_implementation = config._attn_implementation
     with torch.device("meta"):
         rebuilt: nn.Module = stock_class(model)(loaded)
@@ -185,7 +189,7 @@ def _differences(model: nn.Module, topology: Topology, spec: SubnetSpec, before:
 
     before: `config.slimformer` of the model from which the sub-network was cut, if that was one itself.
     """
-    stock = _rebuild(model)
+    stock = rebuild(model)
     blocks = _keep_blocks_(stock, model, topology, spec, before)
     modules = dict(stock.named_modules())
     borrowed = _borrow_(modules, model)
@@ -218,8 +222,8 @@ def _keep_blocks_(
         built = len(list(stock.get_submodule(stack.path).children()))
         if built == len(list(model.get_submodule(stack.path).children())):
             continue
-        earlier = (before or {}).get("blocks", {}).get(stack.path, {}).get("kept", list(range(built)))  # type: ignore[attr-defined]
-        kept = [earlier[block] for block in spec.blocks[stack.name]]
+        earlier = before["blocks"].get(stack.path) if before and "blocks" in before else None  # 0.1 wrote no blocks
+        kept = [earlier["kept"][block] if earlier else block for block in spec.blocks[stack.name]]
         found[stack.path] = {"kept": kept, "index": stack.index_attribute, "inherited": list(stack.inherited)}
         try:
             keep_blocks_(stock, stack.path, kept, stack.index_attribute, list(stack.inherited))

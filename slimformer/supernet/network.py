@@ -89,7 +89,6 @@ class SuperNet(nn.Module):
         `trust_remote_code=True`), it is the same function. It is of the model's class where the configuration can say its
         sizes, else of a subclass of the same name. Of a plain module, save the state dict and the spec, and load them into an
         extraction of that spec.
-        Raises: ExportError where the model's class cannot build the sub-network's modules.
         """
 
         def own(name: str, full: nn.Parameter, parts: Sequence[Tensor]) -> Sequence[nn.Parameter]:

@@ -39,8 +39,9 @@ def resize_layers_(model: nn.Module, table: dict) -> None:
     for name, values in table.get("attributes", {}).items():
         for attribute, value in values.items():
             set_attribute_(model.get_submodule(name), attribute, value)
-    if hasattr(model, "tie_weights"):
-        model.tie_weights()
+    tie = getattr(model, "tie_weights", None)
+    if callable(tie):
+        tie()
 
 
 def keep_blocks_(model: nn.Module, path: str, kept: list, index_attribute: str, inherited: list) -> None:

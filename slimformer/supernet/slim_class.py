@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slimformer.errors import ExportError
 from slimformer.supernet import resize
 
 if TYPE_CHECKING:
@@ -35,18 +36,24 @@ def slim_class(base: type) -> type:
     are saved, say). Its `save_pretrained` adds the file of code with which the folder loads where slimformer is not installed.
     """
 
+    stock: Any = base
+
     def __init__(self: Any, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
-        base.__init__(self, config, *args, **kwargs)  # type: ignore[misc]
+        stock.__init__(self, config, *args, **kwargs)
         resize.resize_layers_(self, config.slimformer)
 
     def save_pretrained(self: Any, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
-        base.save_pretrained(self, save_directory, *args, **kwargs)  # type: ignore[attr-defined]
+        if "error" in self.config.slimformer:
+            raise ExportError(self.config.slimformer["error"])
+        stock.save_pretrained(self, save_directory, *args, **kwargs)
         if is_in_transformers(base) and kwargs.get("is_main_process", True):
             (Path(save_directory) / f"{CODE_FILE}.py").write_text(modeling_code(base), encoding="utf-8")
 
-    def __reduce_ex__(self: Any, protocol: int) -> tuple[Any, ...]:
-        made = base.__reduce_ex__(self, protocol)
-        return (_new, (base,), *made[2:]) if made[0] is copyreg.__newobj__ else made  # type: ignore[attr-defined,misc]
+    def __reduce_ex__(self: Any, protocol: Any) -> str | tuple[Any, ...]:
+        made = stock.__reduce_ex__(self, protocol)
+        if isinstance(made, tuple) and made[0] is copyreg.__newobj__:  # type: ignore[attr-defined]
+            return (_new, (base,), *made[2:])
+        return made
 
     members = {"__init__": __init__, "save_pretrained": save_pretrained, "__reduce_ex__": __reduce_ex__}
     return type(base.__name__, (base,), members | {"__module__": base.__module__, "slim_base": base})
@@ -54,7 +61,7 @@ def slim_class(base: type) -> type:
 
 def _new(base: type) -> Any:
     """An empty object of a slim class, for `copy` and `pickle`."""
-    cls = slim_class(base)
+    cls: Any = slim_class(base)
     return cls.__new__(cls)
 
 
