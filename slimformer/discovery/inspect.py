@@ -16,7 +16,8 @@ from torch import nn
 from slimformer import checkpoints, testing
 from slimformer.axes.base import Axis, count
 from slimformer.axes.space import Space
-from slimformer.backbones.base import BACKBONES, Backbone, SlimBackbone, backbone_for, backbones_for, family_of
+from slimformer.backbones.base import BACKBONES, Backbone, backbone_for, backbones_for
+from slimformer.backbones.slim import SlimBackbone, family_of
 from slimformer.costs.base import COSTS, Workload, counted_costs
 from slimformer.discovery import Proposal, backbone_name, plugin_source, propose
 from slimformer.errors import CheckpointError, ExportError, TopologyError, WorkloadError
@@ -24,7 +25,7 @@ from slimformer.export.load import check_complete, class_for
 from slimformer.plugins import load_file
 from slimformer.supernet.network import SuperNet
 from slimformer.supernet.outputs import Batch
-from slimformer.supernet.topology import Topology, UnitGroup
+from slimformer.supernet.topology import Topology, UnitGroup, indivisible_axes
 
 TRACED = 2, 6
 """Examples, and tokens in each, with which an unknown model is traced."""
@@ -88,10 +89,12 @@ def describe(model: nn.Module, backbone: Backbone, length: int) -> dict[str, Any
     supernet = SuperNet(model, topology)
     space = _widest_space(topology)
     pricers = {cost: COSTS.build(cost).price(supernet, backbone, Workload(1, length)) for cost in counted_costs()}
+    whole = indivisible_axes(topology)
     return {
         "class": type(model).__name__,
         "backbone": BACKBONES.name_of(family_of(backbone)),
         "axes": _axes(topology, model, pricers),
+        **({"stays whole": whole} if whole else {}),
         "length": length,
         "units": {cost: COSTS.build(cost).unit for cost in pricers},
         "extremes": [

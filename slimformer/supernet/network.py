@@ -15,6 +15,7 @@ import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -90,12 +91,7 @@ class SuperNet(nn.Module):
         sizes, else of a subclass of the same name. Of a plain module, save the state dict and the spec, and load them into an
         extraction of that spec.
         """
-
-        def own(name: str, full: nn.Parameter, parts: Sequence[Tensor]) -> Sequence[nn.Parameter]:
-            whole = join(parts, self.topology.shape(name, full.shape, spec))
-            return (nn.Parameter(whole.clone(memory_format=torch.contiguous_format), full.requires_grad),)
-
-        module = self.clone(spec, own)
+        module = self.clone(spec, partial(_own, self.topology, spec))
         for part in module.modules():
             for name, buffer in part.named_buffers(recurse=False):
                 part._buffers[name] = buffer.clone()  # places in shared inputs are views, as weights are
@@ -192,6 +188,13 @@ class SuperNet(nn.Module):
             if pair.view.grad is None or live.bound.get(pair) != buffer.data_ptr():
                 pair.view.grad = parts_of(pair.name, buffer, self.topology, spec)[pair.part]
                 live.bound[pair] = buffer.data_ptr()
+
+
+def _own(
+    topology: Topology, spec: SubnetSpec, name: str, full: nn.Parameter, parts: Sequence[Tensor]
+) -> Sequence[nn.Parameter]:
+    whole = join(parts, topology.shape(name, full.shape, spec))
+    return (nn.Parameter(whole.clone(memory_format=torch.contiguous_format), full.requires_grad),)
 
 
 @dataclass(frozen=True, eq=False)
