@@ -152,7 +152,8 @@ def load_model(auto: str, checkpoint: str, attention: str, config: Any, may_be_n
     """A model in float32 with the checkpoint's weights, or with new ones for "new:CHECKPOINT".
 
     attention: "sdpa", "eager", or "auto", which is sdpa where the model has it, else eager.
-    New weights are drawn from torch's global generator.
+    New weights are drawn from torch's global generator. Where the checkpoint's number type is another, the configuration keeps
+    it as `checkpoint_dtype`, for exports.
     Raises: CheckpointError when the weights cannot be read or some are missing that may not be new.
     """
     import torch
@@ -160,6 +161,7 @@ def load_model(auto: str, checkpoint: str, attention: str, config: Any, may_be_n
 
     cls, source = _class_of(getattr(transformers, auto), config), checkpoint.removeprefix(NEW)
     implementation = None if attention == "auto" else attention
+    saved_as = str(config.dtype or "").removeprefix("torch.")
     try:
         if checkpoint.startswith(NEW):
             make = getattr(cls, "from_config", None) or cls._from_config
@@ -177,6 +179,8 @@ def load_model(auto: str, checkpoint: str, attention: str, config: Any, may_be_n
             raise CheckpointError(f'{source!r} has no {attention} attention: write model.attention = "auto"') from error
         raise CheckpointError(f"cannot load a model from {source!r}: {first_line(error)}; {ADVICE}") from error
     _check_complete(model, report, source, may_be_new)
+    if saved_as not in ("", "float32"):
+        model.config.checkpoint_dtype = saved_as
     return model
 
 

@@ -59,6 +59,7 @@ def export(
     model = supernet.extract(spec).cpu().eval()
     if dtype is not None:
         _cast_(model, dtype)
+    vars(getattr(model, "config", model)).pop("checkpoint_dtype", None)
     example = _cast_batch(example, next(model.parameters()).dtype)
     is_plain = not can_be_rebuilt(model)
 
@@ -77,6 +78,18 @@ def export(
     with writing(folder):
         write_whole(folder, save)
     return not is_plain and type(model) is stock_class(model)
+
+
+def dtype_of(supernet: SuperNet, name: str = "") -> torch.dtype | None:
+    """The number type in which a sub-network of a run is exported: the named one, else that of the run's checkpoint.
+
+    name: "float32", "float16", "bfloat16", or "" for the checkpoint's. None means that of the super-network.
+    Raises: ExportError for another name.
+    """
+    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if name and name not in known:
+        raise ExportError(f"there is no number type {name!r} for exports: write one of {', '.join(known)}")
+    return known.get(name or getattr(getattr(supernet.model, "config", None), "checkpoint_dtype", ""))
 
 
 def transformers_model(model: nn.Module) -> PreTrainedModel:
