@@ -152,17 +152,20 @@ def load_model(auto: str, checkpoint: str, attention: str, config: Any, may_be_n
     """A model in float32 with the checkpoint's weights, or with new ones for "new:CHECKPOINT".
 
     attention: "sdpa", "eager", or "auto", which is sdpa where the model has it, else eager.
-    New weights are drawn from torch's global generator.
+    New weights are drawn from torch's global generator. Where the checkpoint's number type is another, the configuration keeps
+    it as `checkpoint_dtype`, for exports.
     Raises: CheckpointError when the weights cannot be read or some are missing that may not be new.
     """
     import torch
     import transformers
 
-    cls, source = getattr(transformers, auto), checkpoint.removeprefix(NEW)
+    cls, source = _class_of(getattr(transformers, auto), config), checkpoint.removeprefix(NEW)
     implementation = None if attention == "auto" else attention
+    saved_as = str(config.dtype or "").removeprefix("torch.")
     try:
         if checkpoint.startswith(NEW):
-            return cls.from_config(config, attn_implementation=implementation, dtype=torch.float32)
+            make = getattr(cls, "from_config", None) or cls._from_config
+            return make(config, attn_implementation=implementation, dtype=torch.float32)
         model, report = cls.from_pretrained(
             source,
             config=config,
@@ -176,7 +179,21 @@ def load_model(auto: str, checkpoint: str, attention: str, config: Any, may_be_n
             raise CheckpointError(f'{source!r} has no {attention} attention: write model.attention = "auto"') from error
         raise CheckpointError(f"cannot load a model from {source!r}: {first_line(error)}; {ADVICE}") from error
     _check_complete(model, report, source, may_be_new)
+    if saved_as not in ("", "float32"):
+        model.config.checkpoint_dtype = saved_as
     return model
+
+
+def _class_of(auto: Any, config: Any) -> Any:
+    """An auto class; for a model that is itself a sub-network, the class that builds it."""
+    if not getattr(config, "slimformer", None):
+        return auto
+    from slimformer.supernet.slim_class import slim_class
+
+    known = auto._model_mapping.get(type(config), None)
+    if known is None:
+        raise CheckpointError(f"a {config.model_type!r} model has no class for {auto.__name__}: choose another task")
+    return slim_class(known[0] if isinstance(known, list | tuple) else known)
 
 
 def _check_complete(model: nn.Module, report: Mapping[str, Any], source: str, may_be_new: MayBeNew) -> None:

@@ -28,7 +28,12 @@ def test_the_python_blocks_of_a_page_run_in_order(page, tmp_path):
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_runs_offline(script, tmp_path):
     done = subprocess.run(
-        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False, env=_wide() | {"HF_HUB_OFFLINE": "1"}
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=_wide() | {"HF_HUB_OFFLINE": "1"},
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from slimformer.axes.base import AXES, Axis, DepthPolicy, size_at
 from slimformer.errors import SpaceError
 from slimformer.supernet.spec import SubnetSpec
-from slimformer.supernet.topology import Topology
+from slimformer.supernet.topology import Topology, indivisible_axes
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -33,7 +33,8 @@ class Point:
 class Space:
     """The uniform sub-networks of a topology: every combination of the axes' ratios.
 
-    Raises: SpaceError for an axis that the topology lacks, two axes that cover the same group, or a ratio outside (0, 1].
+    Raises: SpaceError for an axis that the topology lacks or along which nothing can be left out, two axes that cover the same
+        group, or a ratio outside (0, 1].
     """
 
     topology: Topology
@@ -50,6 +51,7 @@ class Space:
                     raise SpaceError(f"two axes of the recipe cover {name!r}: keep one of them")
             if not axis.ratios or not all(0 < ratio <= 1 for ratio in axis.ratios):
                 raise SpaceError(f"the ratios of {axis.name!r} are {list(axis.ratios)}: write numbers above 0, up to 1")
+            _check_divisible(axis, covered, self.topology)
         tidy = tuple(Axis(a.name, tuple(sorted(set(a.ratios), reverse=True))) for a in self.axes)
         object.__setattr__(self, "axes", tidy)
 
@@ -141,6 +143,14 @@ def _not_offered(name: str, topology: Topology) -> str:
     offered = f"the recipe makes {name!r} elastic, but this backbone offers only: {', '.join(topology.axes)}"
     hint = AXES.build(name).hint if name in AXES else ""
     return f"{offered}. For {name!r} {hint}" if hint else offered
+
+
+def _check_divisible(axis: Axis, covered: list[str], topology: Topology) -> None:
+    """Raises: SpaceError where ratios below 1 of an axis cannot make anything smaller."""
+    whole = indivisible_axes(topology)
+    if min(axis.ratios) < 1 and all(name in whole for name in covered):
+        reasons = "; ".join(f"{name} has {whole[name]}" for name in covered)
+        raise SpaceError(f"{axis.name!r} cannot be below 1 for this model: {reasons}. Leave the axis out")
 
 
 def read_ratios(name: str, axes: tuple[Axis, ...]) -> dict[str, float] | None:

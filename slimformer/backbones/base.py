@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from slimformer.backbones.slim import SlimBackbone, is_slim, stock_of
 from slimformer.errors import TopologyError, first_line
 from slimformer.registry import Registry
 from slimformer.supernet.outputs import Batch
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class Backbone(Protocol):
     """A model family.
 
-    Laws: the eight of `slimformer.testing.check_backbone`, for every model that `describes` accepts.
+    Laws: the nine of `slimformer.testing.check_backbone`, for every model that `describes` accepts.
     """
 
     def describes(self, model: nn.Module) -> bool:
@@ -47,6 +48,8 @@ def backbone_for(model: nn.Module, preferred: Sequence[Backbone] = ()) -> Backbo
 
     Raises: TopologyError naming the families there are.
     """
+    if is_slim(model):
+        return SlimBackbone(backbone_for(stock_of(model), preferred))
     if preferred:
         chosen = [backbone for backbone in preferred if _describes(backbone, model)]
         if not chosen:
@@ -78,6 +81,8 @@ def _describes(backbone: Backbone, model: nn.Module) -> bool:
 
 def backbones_for(model: nn.Module) -> tuple[Backbone, ...]:
     """The registered backbones that describe a model, in the order of their names."""
+    if is_slim(model):
+        return tuple(SlimBackbone(backbone) for backbone in backbones_for(stock_of(model)))
     return tuple(backbone for name, cls in BACKBONES if (backbone := _if_describes(name, cls, model)) is not None)
 
 

@@ -47,6 +47,10 @@ def _scores(found: dict[str, Any]) -> list[str]:
 def export(
     to: Annotated[Path, typer.Option("--to", help="The folder to write.")],
     subnet: SubnetOption = "",
+    dtype: Annotated[
+        str,
+        typer.Option("--dtype", help="Number type of the weights: float32, float16 or bfloat16; by default the checkpoint's."),
+    ] = "",
     run_folder: RunOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,7 +59,7 @@ def export(
     from slimformer.runs import subnets as commands
 
     quiet_libraries()
-    found = commands.export_run(folder, recipe, subnet, to)
+    found = commands.export_run(folder, recipe, subnet, to, dtype)
     show(found, as_json, lambda: [f"{found['name']} is in {to}", f"load it with: {found['load']}"])
 
 

@@ -17,13 +17,15 @@ from slimformer import checkpoints, testing
 from slimformer.axes.base import Axis, count
 from slimformer.axes.space import Space
 from slimformer.backbones.base import BACKBONES, Backbone, backbone_for, backbones_for
+from slimformer.backbones.slim import SlimBackbone, family_of
 from slimformer.costs.base import COSTS, Workload, counted_costs
 from slimformer.discovery import Proposal, backbone_name, plugin_source, propose
-from slimformer.errors import CheckpointError, TopologyError, WorkloadError
+from slimformer.errors import CheckpointError, ExportError, TopologyError, WorkloadError
+from slimformer.export.load import check_complete, class_for
 from slimformer.plugins import load_file
 from slimformer.supernet.network import SuperNet
 from slimformer.supernet.outputs import Batch
-from slimformer.supernet.topology import Topology, UnitGroup
+from slimformer.supernet.topology import Topology, UnitGroup, indivisible_axes
 
 TRACED = 2, 6
 """Examples, and tokens in each, with which an unknown model is traced."""
@@ -71,14 +73,14 @@ def inspect_checkpoint(request: Request, say: Say) -> dict[str, Any]:
 
 def _with_options(backbone: Backbone, options: Mapping[str, Any]) -> Backbone:
     """Raises: TopologyError for an option that the backbone does not have, or a value of another type."""
-    known = {option.name: type(getattr(backbone, option.name)) for option in fields(backbone)}  # type: ignore[arg-type]
+    family = family_of(backbone)
+    known = {option.name: type(getattr(family, option.name)) for option in fields(family)}  # type: ignore[arg-type]
     for name, value in options.items():
         if name not in known or type(value) is not known[name]:
             offers = ", ".join(f"{option} ({kind.__name__})" for option, kind in known.items()) or "none"
-            raise TopologyError(
-                f"backbone {BACKBONES.name_of(backbone)!r} has no option {name}={value!r}; its options: {offers}"
-            )
-    return replace(backbone, **options)  # type: ignore[type-var]
+            raise TopologyError(f"backbone {BACKBONES.name_of(family)!r} has no option {name}={value!r}; its options: {offers}")
+    changed: Backbone = replace(family, **options)  # type: ignore[type-var]
+    return changed if family is backbone else SlimBackbone(changed)
 
 
 def describe(model: nn.Module, backbone: Backbone, length: int) -> dict[str, Any]:
@@ -87,10 +89,12 @@ def describe(model: nn.Module, backbone: Backbone, length: int) -> dict[str, Any
     supernet = SuperNet(model, topology)
     space = _widest_space(topology)
     pricers = {cost: COSTS.build(cost).price(supernet, backbone, Workload(1, length)) for cost in counted_costs()}
+    whole = indivisible_axes(topology)
     return {
         "class": type(model).__name__,
-        "backbone": BACKBONES.name_of(backbone),
+        "backbone": BACKBONES.name_of(family_of(backbone)),
         "axes": _axes(topology, model, pricers),
+        **({"stays whole": whole} if whole else {}),
         "length": length,
         "units": {cost: COSTS.build(cost).unit for cost in pricers},
         "extremes": [
@@ -117,8 +121,8 @@ def _class_of(source: str) -> tuple[Any, Any]:
 
     try:
         config = transformers.AutoConfig.from_pretrained(source)
-        return getattr(transformers, (config.architectures or [""])[0]), config
-    except (OSError, ValueError, AttributeError) as error:
+        return class_for(config), config
+    except (OSError, ValueError, ExportError) as error:
         raise CheckpointError(f"{source} describes no transformers model: {str(error).splitlines()[0]}") from None
 
 
@@ -200,7 +204,11 @@ def _check(source: str, backbone: Backbone, say: Say) -> dict[str, Any]:
     """
     cls, config = _class_of(source)
     try:
-        model, weights = cls.from_pretrained(source), "the checkpoint's"
+        model, report = cls.from_pretrained(source, output_loading_info=True)
+        check_complete({**report, "unexpected_keys": ()})
+        weights = "the checkpoint's"
+    except ExportError as error:
+        raise CheckpointError(f"{source}: {error}") from error
     except OSError:
         model, weights = cls(config), "random"
     if getattr(model.config, "use_cache", False):

@@ -8,12 +8,16 @@ from slimformer.lazy import lazy_names
 
 if TYPE_CHECKING:
     from slimformer.export.huggingface import export as export
-    from slimformer.export.load import from_pretrained as from_pretrained, slim_class as slim_class
+    from slimformer.export.load import from_pretrained as from_pretrained
+    from slimformer.export.plain import load_into as load_into
+    from slimformer.supernet.slim_class import slim_class as slim_class
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "huggingface": ["export"],
-        "load": ["from_pretrained", "slim_class"],
+        "load": ["from_pretrained"],
+        "plain": ["load_into"],
+        "slimformer.supernet.slim_class": ["slim_class"],
     },
 )

@@ -1,70 +1,115 @@
-"""Writes a sub-network as a folder that transformers loads, and loads such folders."""
+"""Write a sub-network as a folder that transformers loads."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
 
 from slimformer.errors import ExportError
-from slimformer.export.load import from_pretrained
-from slimformer.export.modeling_code import modeling_code
+from slimformer.export.check import check_same
+from slimformer.export.load import load_again
+from slimformer.export.plain import SPEC_FILE, load_into, save_plain
 from slimformer.files import write_whole, writing
-from slimformer.supernet.configuration import (
-    CODE_FILE,
-    configure_,
-    describe_,
-    restore_orders_,
-    shared_inputs,
-)
-from slimformer.supernet.forward import logits_of
+from slimformer.supernet.configuration import can_be_rebuilt
 from slimformer.supernet.network import SuperNet
 from slimformer.supernet.outputs import Batch
+from slimformer.supernet.slim_class import stock_class
 from slimformer.supernet.spec import SubnetSpec
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def export(supernet: SuperNet, spec: SubnetSpec, processor: Any, example: Batch, folder: Path) -> bool:
-    """Write a sub-network with its tokenizer, and check that the folder loads to the same outputs.
+
+class Processor(Protocol):
+    """A tokenizer or image processor of transformers."""
+
+    def save_pretrained(self, save_directory: Path) -> object:
+        """Write the processor's files."""
+        ...
+
+
+def export(
+    supernet: SuperNet,
+    spec: SubnetSpec,
+    processor: Processor | None,
+    example: Batch,
+    folder: Path,
+    dtype: torch.dtype | None = None,
+) -> bool:
+    """Write a sub-network with its tokenizer, and check that the folder loads to the same function.
 
     Where the model's own class can be configured to the sub-network's shapes the folder is a stock one. Otherwise it holds
-    stock weights, the shapes in `config.slimformer`, and one file of code that needs transformers alone
-    (`AutoModel....from_pretrained(folder, trust_remote_code=True)`, or `slimformer.load(folder)`).
+    the weights, the shapes in `config.slimformer`, and one file of code that needs transformers alone
+    (`AutoModel....from_pretrained(folder, trust_remote_code=True)`, or `slimformer.from_pretrained(folder)`).
+    A model whose class is not one of transformers has no such file: `slimformer.from_pretrained(folder, TheClass)`.
+    A module without `save_pretrained`, or that its configuration alone does not build, becomes a file of weights and a spec:
+    `slimformer.export.load_into(SuperNet(module, topology), folder)`.
 
+    processor: what is saved beside the weights, or None.
+    example: inputs of the model; see `check_same` for what is compared.
+    folder: an earlier export there is replaced once the new one is whole.
+    dtype: the number type of the weights; the super-network's own if None.
     Returns: whether the folder is a stock one.
     Raises: ExportError where what loads differs from the sub-network; nothing is written then.
     """
     model = supernet.extract(spec).cpu().eval()
-    restore_orders_(model, supernet, spec)
-    is_stock = configure_(model, supernet, spec) and not any(shared_inputs(model, supernet, spec, moved=True))
-    if not is_stock:
-        describe_(model, supernet, spec)
+    if dtype is not None:
+        _cast_(model, dtype)
+    vars(getattr(model, "config", model)).pop("checkpoint_dtype", None)
+    example = _cast_batch(example, next(model.parameters()).dtype)
+    is_plain = not can_be_rebuilt(model)
 
     def save(partial: Path) -> None:
-        model.save_pretrained(partial)  # type: ignore[operator]
+        if is_plain:
+            save_plain(model, spec, partial)
+            loaded = load_into(supernet, partial).cpu()
+        else:
+            transformers_model(model).save_pretrained(partial)
+            (partial / SPEC_FILE).write_text(json.dumps(spec.to_json(), indent=2), encoding="utf-8")
+            loaded = load_again(model, partial)
         if processor is not None:
             processor.save_pretrained(partial)
-        if not is_stock:
-            (partial / f"{CODE_FILE}.py").write_text(modeling_code(type(model)), encoding="utf-8")
-        (partial / "subnet.json").write_text(json.dumps(spec.to_json(), indent=2), encoding="utf-8")
-        _check_same(model, from_pretrained(partial), example)
+        check_same(model, loaded, example)
 
     with writing(folder):
         write_whole(folder, save)
-    return is_stock
+    return not is_plain and type(model) is stock_class(model)
 
 
-def _check_same(model: nn.Module, loaded: nn.Module, example: Batch) -> None:
-    try:
-        with torch.no_grad():
-            wanted, found = logits_of(model(**example)), logits_of(loaded(**example))
-    except RuntimeError as error:  # a kernel may refuse sizes: that of stacked experts takes those that fill 16 bytes
-        raise ExportError(
-            f"the exported model does not run: {str(error).strip().partition(chr(10))[0]}; nothing was written"
-        ) from error
-    for one, other in zip(wanted, found, strict=True):
-        off, most = float((one - other).abs().max()), float(one.abs().max())
-        if not off <= max(1e-5, 4 * torch.finfo(one.dtype).eps) * most:
-            raise ExportError(f"the exported model's logits differ by {off:.2g}; nothing was written")
+def dtype_of(supernet: SuperNet, name: str = "") -> torch.dtype | None:
+    """The number type in which a sub-network of a run is exported: the named one, else that of the run's checkpoint.
+
+    name: "float32", "float16", "bfloat16", or "" for the checkpoint's. None means that of the super-network.
+    Raises: ExportError for another name.
+    """
+    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if name and name not in known:
+        raise ExportError(f"there is no number type {name!r} for exports: write one of {', '.join(known)}")
+    return known.get(name or getattr(getattr(supernet.model, "config", None), "checkpoint_dtype", ""))
+
+
+def transformers_model(model: nn.Module) -> PreTrainedModel:
+    """A module as the model of transformers that it is.
+
+    Raises: ExportError where it is none.
+    """
+    from transformers import PreTrainedModel
+
+    if not isinstance(model, PreTrainedModel):
+        raise ExportError(f"{type(model).__name__} is no model of transformers: write it with slimformer.export.export")
+    return model
+
+
+def _cast_(model: nn.Module, dtype: torch.dtype) -> None:
+    """Cast a model's weights; buffers, as rotary frequencies, keep their precision."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+
+
+def _cast_batch(example: Batch, dtype: torch.dtype) -> dict[str, Any]:
+    return {name: t.cpu().to(dtype) if t.is_floating_point() else t.cpu() for name, t in example.items()}

@@ -1,38 +1,121 @@
-"""Load an exported sub-network without running code from its folder."""
+"""Load saved sub-networks without running code from their folders."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from slimformer.errors import ExportError
-from slimformer.supernet import resize
+from slimformer.errors import ExportError, first_line
+from slimformer.supernet.configuration import read_config
+from slimformer.supernet.slim_class import is_in_transformers, slim_class, stock_class
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
-def from_pretrained(folder: str | Path) -> nn.Module:
-    """Load an exported sub-network without running code from its folder.
+def from_pretrained(
+    folder: str | Path, model_class: type[nn.Module] | None = None, *, attention: str = "", poisoned: bool = False
+) -> nn.Module:
+    """Load an extracted or exported sub-network, in eval mode, without running code from its folder.
 
-    Raises: ExportError where the folder does not hold an exported model.
+    model_class: the class of the model that was made elastic; needed where transformers does not have it.
+    attention: "eager" or "sdpa"; transformers' choice if empty.
+    poisoned: fill every tensor with NaN before the weights are read, so that none can be left at a random start.
+    Raises: ExportError where the folder does not hold such a model, or where its weights lack tensors of the model, have
+        others besides, or have other shapes.
+
+    >>> model = slimformer.from_pretrained("small")
     """
     import transformers
 
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        base = getattr(transformers, (config.architectures or [""])[0].removeprefix("Slim"))
-        cls: Any = slim_class(base) if getattr(config, "slimformer", None) else base
-        return cls.from_pretrained(folder, config=config).eval()
+        if model_class is None:
+            config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        else:
+            config = getattr(model_class, "config_class").from_pretrained(folder)  # noqa: B009
+        cls: Any = class_for(config, model_class)
+        options = {"attn_implementation": attention} if attention else {}
+        model, report = (_poisoned(cls) if poisoned else cls).from_pretrained(
+            folder, config=config, ignore_mismatched_sizes=True, output_loading_info=True, **options
+        )
+        check_complete(report)
     except Exception as error:  # json, safetensors and the hub each have their own
-        reason = str(error).strip().partition("\n")[0]
-        raise ExportError(f"{folder} holds no exported model ({reason}): give a folder made by 'slimformer export'") from error
+        raise ExportError(
+            f"{folder} holds no exported model ({first_line(error)}): give a folder made by 'slimformer export'"
+        ) from error
+    loaded: nn.Module = model.eval()
+    return loaded
 
 
-def slim_class(base: type) -> type:
-    """The subclass of a stock model class that reads its layers' shapes from `config.slimformer`."""
+def load_again(model: nn.Module, folder: str | Path) -> nn.Module:
+    """What a model of transformers saved, loaded strictly into memory full of NaN, with the model's own kernels.
 
-    def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
-        base.__init__(self, config, *args, **kwargs)  # type: ignore[misc]
-        resize.resize_layers_(self, config.slimformer)
+    Raises: ExportError as `from_pretrained`.
+    """
+    base, config = stock_class(model), read_config(model)
+    attention = getattr(config, "_attn_implementation", None) or ""
+    loaded = from_pretrained(folder, None if is_in_transformers(base) else base, attention=attention, poisoned=True)
+    experts = getattr(config, "_experts_implementation", None)
+    if experts:
+        loaded.set_experts_implementation(experts)  # type: ignore[operator]
+    return loaded
 
-    return type(f"Slim{base.__name__}", (base,), {"__init__": __init__, "__module__": base.__module__})
+
+def class_for(config: PretrainedConfig, model_class: type[nn.Module] | None = None) -> type[nn.Module]:
+    """The class of the model that a configuration describes: a stock one, or the slim class of one.
+
+    Raises: ExportError where transformers has no class of that name and none is given.
+    """
+    import transformers
+
+    name = (config.architectures or [""])[0].removeprefix("Slim")  # folders of slimformer 0.1 name SlimX
+    base: type | None = model_class or getattr(transformers, name, None)
+    if base is None:
+        raise ExportError(
+            f"transformers has no class {name!r}; pass the model's own class, as in from_pretrained(folder, {name or 'MyModel'})"
+        )
+    return slim_class(base) if getattr(config, "slimformer", None) else base
+
+
+def check_complete(report: Mapping[str, Any]) -> None:
+    """Check what transformers reports of loading a folder's weights.
+
+    Raises: ExportError naming the tensors that are missing, that the model does not have, or that have another shape.
+    """
+    misshapen = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
+    kinds = {"missing": report["missing_keys"], "unexpected": report["unexpected_keys"], "misshapen": misshapen}
+    wrong = [f"{kind}: {_few(sorted(keys))}" for kind, keys in kinds.items() if keys]
+    if wrong:
+        raise ExportError(f"its weights are not those of the model that config.json describes; {'; '.join(wrong)}")
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def poison_(tensors: Mapping[str, Tensor]) -> None:
+    """Fill tensors in place with NaN, those of integers with their largest number."""
+    with torch.no_grad():
+        for tensor in tensors.values():
+            if tensor.is_floating_point():
+                tensor.fill_(torch.nan)
+            elif tensor.dtype not in (torch.bool, torch.complex64):
+                tensor.fill_(torch.iinfo(tensor.dtype).max)
+
+
+def _poisoned(cls: Any) -> Any:
+    """A class of transformers under its own name that leaves NaN in whatever `from_pretrained` does not read from files."""
+
+    def _initialize_missing_keys(self: Any, is_quantized: bool) -> None:
+        drawn = [name for name, tensor in self.state_dict(keep_vars=True).items() if not is_loaded(tensor)]
+        cls._initialize_missing_keys(self, is_quantized)
+        poison_({name: tensor for name, tensor in self.state_dict().items() if name in drawn})
+
+    def is_loaded(tensor: Tensor) -> bool:
+        return bool(getattr(tensor, "_is_hf_initialized", False))
+
+    return type(cls.__name__, (cls,), {"_initialize_missing_keys": _initialize_missing_keys, "__module__": cls.__module__})

@@ -55,14 +55,14 @@ class ActivationNorm:
                 inputs = to_device(batch, device)
                 mask[:] = [inputs["attention_mask"].float()] if "attention_mask" in inputs else []
                 network(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
-        return {group.name: self._score(group, sums, network) for group in supernet.topology.groups}
+            return {group.name: self._score(group, sums, supernet) for group in supernet.topology.groups}
 
-    def _score(self, group: UnitGroup, sums: Mapping[str, Tensor], network: nn.Module) -> Tensor:
-        units = []
+    def _score(self, group: UnitGroup, sums: Mapping[str, Tensor], supernet: SuperNet) -> Tensor:
+        scores = []
         for part in (part for part in group.slices if part.reads):
-            weight = strength(network.get_parameter(part.parameter), part.dim) if self.weighted else 1.0
-            units.append((sums[part.module] * weight).unflatten(0, (-1, part.unit_size)).sum(1))
-        return sum(units[1:], start=units[0]).sqrt().cpu()
+            weight = strength(supernet.units(group, part)) if self.weighted else 1.0
+            scores.append((sums[part.module].unflatten(0, (-1, part.unit_size)) * weight).sum(1))
+        return sum(scores[1:], start=scores[0]).sqrt().cpu()
 
 
 def _check_readers(supernet: SuperNet) -> None:

@@ -47,9 +47,12 @@ def writers(group: UnitGroup) -> list[tuple[str, int]]:
     return [(part.module, part.unit_size) for part in group.slices if part.writes]
 
 
-def strength(weight: Tensor, dim: int) -> Tensor:
-    """The sum of squares of a weight's entries along all dimensions but `dim`, Float[Tensor, "columns"]."""
-    return weight.movedim(dim, -1).flatten(0, -2).square().sum(0)
+def strength(units: Tensor) -> Tensor:
+    """The sum of squares of each coordinate's weights, Float[Tensor, "units unit_size"].
+
+    units: a slice of a group as `SuperNet.units` gives it, Float[Tensor, "units unit_size ..."].
+    """
+    return units.movedim((0, 1), (-2, -1)).flatten(0, -3).square().sum(0)
 
 
 def save_scores(scores: Scores, path: Path) -> None:

@@ -27,7 +27,7 @@ class Magnitude:
         for group in supernet.topology.groups:
             total = torch.zeros(group.num_units)
             for part in (part for part in group.slices if part.carries):
-                weight = supernet.model.get_parameter(part.parameter).detach().float().cpu()
-                total += strength(weight, part.dim).unflatten(0, (-1, part.unit_size)).sum(1)
+                weights = supernet.units(group, part).detach().float().cpu()
+                total += strength(weights).sum(1)
             scores[group.name] = total.sqrt()
         return scores

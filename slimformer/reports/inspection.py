@@ -22,6 +22,8 @@ def inspection_lines(found: dict[str, Any]) -> Iterable[Any]:
         axes.add_row(row["axis"], str(row["groups"]), row["units"], *(f"{100 * share:.1f} %" for share in shares))
     yield axes
     yield "elastic: what falls away with the fewest units in each group and one block in each stack"
+    for name, reason in found.get("stays whole", {}).items():
+        yield f"{name} stays whole: {reason}"
     groups = Table(title="unit groups")
     for column in ("group", "axis", "units", "parameter[begin:end:entries of a unit]"):
         groups.add_column(column, justify="right" if column == "units" else "left")

@@ -12,7 +12,7 @@ from slimformer.axes.space import Space
 from slimformer.backbones.base import backbone_for
 from slimformer.distillation import TERMS
 from slimformer.errors import SearchError
-from slimformer.export.huggingface import export
+from slimformer.export.huggingface import dtype_of, export
 from slimformer.files import remove
 from slimformer.progress import Report
 from slimformer.recipe.schema import Recipe
@@ -59,5 +59,6 @@ def finetune(folder: RunFolder, recipe: Recipe, spec: SubnetSpec, steps: int, re
     remove(checkpoints)
     student.eval()
     example = backbone_for(student.model).example(student.model, 2, 16)
-    export(student, spec, AutoProcessor.from_pretrained(folder.supernet), example, folder.search / "finetuned")
+    processor = AutoProcessor.from_pretrained(folder.supernet)
+    export(student, spec, processor, example, folder.search / "finetuned", dtype_of(student))
     return student

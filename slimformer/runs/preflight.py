@@ -21,6 +21,7 @@ from slimformer.supernet.forward import forward
 from slimformer.supernet.network import SuperNet
 from slimformer.supernet.outputs import Outputs, to_device
 from slimformer.supernet.spec import SubnetSpec
+from slimformer.supernet.topology import indivisible_axes
 from slimformer.tasks.base import TaskData
 from slimformer.tasks.evaluation import tokens_in
 from slimformer.training.step import follow_spec
@@ -77,6 +78,7 @@ def plan(recipe: Recipe, folder: RunFolder, start: RunFolder | None = None) -> d
         name: training.max_steps or math.ceil(math.ceil(len(data.training(examples).train) / per_step) * training.epochs)
         for name, (examples, training) in stages.items()
     }
+    whole = indivisible_axes(supernet.topology)
     corners = {point.name: {n: p(point.spec) for n, p in pricers.items()} for point in (space.largest(), space.smallest())}
     return {
         "run folder": str(folder.path),
@@ -86,6 +88,7 @@ def plan(recipe: Recipe, folder: RunFolder, start: RunFolder | None = None) -> d
         "calibration examples": len(data.calibration),
         "evaluation": {name: len(split) for name, split in data.evaluation.items()},
         "sub-networks": len(space.points()),
+        **({"stays whole": whole} if whole else {}),
         "optimizer steps": steps,
         "costs": corners,
         "recipe": to_table(recipe),

@@ -10,7 +10,7 @@ from typing import Any
 from slimformer.axes.space import Space
 from slimformer.backbones.base import backbone_for
 from slimformer.errors import RunError, SpaceError
-from slimformer.export.huggingface import export
+from slimformer.export.huggingface import dtype_of, export
 from slimformer.files import MEND
 from slimformer.recipe.schema import Recipe
 from slimformer.reports.results import measure_of
@@ -32,15 +32,18 @@ def evaluate_run(folder: RunFolder, recipe: Recipe, subnet: str, split: str) -> 
     return {"name": name, "split": split, "metrics": metrics, "measures": measures, "spec": spec.to_json()}
 
 
-def export_run(folder: RunFolder, recipe: Recipe, subnet: str, to: Path) -> dict[str, Any]:
-    """Write one sub-network of a run as a folder that transformers loads."""
+def export_run(folder: RunFolder, recipe: Recipe, subnet: str, to: Path, dtype: str = "") -> dict[str, Any]:
+    """Write one sub-network of a run as a folder that transformers loads.
+
+    dtype: the weights' number type, as for `dtype_of`.
+    """
     if to.exists() and (not to.is_dir() or any(to.iterdir())) and not (to / "subnet.json").is_file():
         raise RunError(f"{to} exists and is no exported sub-network: give another --to folder")
     supernet = load_supernet(folder, recipe)
     name, spec = find_subnet(recipe.space.on(supernet.topology), subnet)
     example = backbone_for(supernet.model).example(supernet.model, 2, 16)
     processor = processor_of(folder)
-    is_stock = export(supernet, spec, processor, example, to)
+    is_stock = export(supernet, spec, processor, example, to, dtype_of(supernet, dtype))
     auto = next(iter(auto_classes(supernet.model)), type(supernet.model).__name__)
     flag = "" if is_stock else ", trust_remote_code=True"
     load = f"transformers.{auto}.from_pretrained({str(to)!r}{flag})"

@@ -15,16 +15,25 @@ import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from slimformer.supernet import resize
-from slimformer.supernet.clone import ParameterMap, copy_stack, fuse_, join, parts_of, renumber, renumber_blocks_
-from slimformer.supernet.config_fields import PLACES
+from slimformer.supernet.clone import (
+    ParameterMap,
+    copy_stack,
+    fuse_,
+    gather_shared_inputs_,
+    join,
+    parts_of,
+    renumber,
+    set_sizes_,
+)
+from slimformer.supernet.configuration import configure_
 from slimformer.supernet.spec import SubnetSpec
-from slimformer.supernet.topology import Topology
+from slimformer.supernet.topology import Slice, Topology, UnitGroup
 
 # The gradient of a view is a slice of a larger buffer on purpose: one buffer for all sub-networks is what saves memory.
 warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
@@ -53,7 +62,7 @@ class SuperNet(nn.Module):
         topology.check({name: p.shape for name, p in model.named_parameters(remove_duplicate=False)})
         self.model = model
         self.topology = topology
-        self._pick_shared_inputs_()
+        gather_shared_inputs_(model, topology)
         self._live: dict[SubnetSpec, _Live] = {}
         self._gradients: dict[str, Tensor] = {}
 
@@ -75,17 +84,29 @@ class SuperNet(nn.Module):
         return live.module
 
     def extract(self, spec: SubnetSpec) -> nn.Module:
-        """The sub-network of a spec as a plain module of its own class that owns contiguous copies of its weights and buffers."""
+        """The sub-network of a spec as a plain module that owns contiguous copies of its weights and buffers.
 
-        def own(name: str, full: nn.Parameter, parts: Sequence[Tensor]) -> Sequence[nn.Parameter]:
-            whole = join(parts, self.topology.shape(name, full.shape, spec))
-            return (nn.Parameter(whole.clone(memory_format=torch.contiguous_format), full.requires_grad),)
-
-        module = self.clone(spec, own)
+        Law 9: saved by its own `save_pretrained` and loaded again (`slimformer.from_pretrained`, or transformers' classes with
+        `trust_remote_code=True`), it is the same function. It is of the model's class where the configuration can say its
+        sizes, else of a subclass of the same name. Of a plain module, save the state dict and the spec, and load them into an
+        extraction of that spec.
+        """
+        module = self.clone(spec, partial(_own, self.topology, spec))
         for part in module.modules():
             for name, buffer in part.named_buffers(recurse=False):
                 part._buffers[name] = buffer.clone()  # places in shared inputs are views, as weights are
+        configure_(module, self.topology, spec)
         return module
+
+    def units(self, group: UnitGroup, part: Slice) -> Tensor:
+        """A view of one slice of a group in the full model's parameter, Float[Tensor, "units unit_size ..."].
+
+        The remaining dimensions are the parameter's own without `part.dim`. Writing to the view changes the model.
+        Raises: AttributeError where the model has no such parameter.
+        """
+        length = group.num_units * part.unit_size
+        view = self.model.get_parameter(part.parameter).narrow(part.dim, part.start, length)
+        return view.unflatten(part.dim, (group.num_units, part.unit_size)).movedim((part.dim, part.dim + 1), (0, 1))
 
     def frozen(self, spec: SubnetSpec) -> nn.Module:
         """A live sub-network that takes no gradients, in eval mode: for teachers and for scoring. Not kept."""
@@ -115,7 +136,7 @@ class SuperNet(nn.Module):
         for name, made in fused.items():
             shape = self.topology.shape(name, self.model.get_parameter(name).shape, spec)
             fuse_(module, renumber(name, self.topology, spec), made, shape)
-        self._patch_(module, spec)
+        set_sizes_(module, self.model, self.topology, spec)
         return module
 
     def allocate_gradients_(self) -> None:
@@ -168,36 +189,12 @@ class SuperNet(nn.Module):
                 pair.view.grad = parts_of(pair.name, buffer, self.topology, spec)[pair.part]
                 live.bound[pair] = buffer.data_ptr()
 
-    def _pick_shared_inputs_(self) -> None:
-        """Let the modules with shared inputs pick their units' entries, in the order that the configuration notes if any."""
-        noted = getattr(getattr(self.model, "config", None), PLACES, {})
-        for group in self.topology.groups:
-            for shared in group.shared:
-                module = self.model.get_submodule(shared.module)
-                if shared.buffer not in module._buffers:
-                    order = noted.get(shared.module, {}).get(shared.argument, list(range(group.num_units)))
-                    resize.gather_input_(module, shared.argument, shared.dim, order)
-                    module._non_persistent_buffers_set.add(shared.buffer)
 
-    def _patch_(self, module: nn.Module, spec: SubnetSpec) -> None:
-        config = getattr(module, "config", None)
-        if hasattr(config, PLACES):
-            delattr(config, PLACES)
-        for stack in self.topology.stacks:
-            if len(spec.blocks[stack.name]) != stack.num_blocks:
-                renumber_blocks_(module, config, stack, spec.blocks[stack.name])
-        for name, units in spec.units.items():
-            group = self.topology.by_name[name]
-            for attribute in group.attributes:
-                if not self.topology.is_dropped(attribute.module, spec):
-                    owner = module.get_submodule(renumber(attribute.module, self.topology, spec))
-                    resize.set_attribute_(owner, attribute.name, attribute.per_unit * units)
-            for shared in group.shared:
-                owner = module.get_submodule(renumber(shared.module, self.topology, spec))
-                places = self.model.get_submodule(shared.module).get_buffer(shared.buffer)
-                setattr(owner, shared.buffer, places[:units])
-        for part in module.modules():
-            resize.follow_shapes_(part)
+def _own(
+    topology: Topology, spec: SubnetSpec, name: str, full: nn.Parameter, parts: Sequence[Tensor]
+) -> Sequence[nn.Parameter]:
+    whole = join(parts, topology.shape(name, full.shape, spec))
+    return (nn.Parameter(whole.clone(memory_format=torch.contiguous_format), full.requires_grad),)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,11 +37,12 @@ if TYPE_CHECKING:
         check_no_trace as check_no_trace,
         check_parameter_count as check_parameter_count,
         check_rewiring as check_rewiring,
+        check_saving as check_saving,
         check_specs_differ as check_specs_differ,
         generates as generates,
         is_part_of as is_part_of,
-        masked as masked,
     )
+    from slimformer.testing.masking import masked as masked
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
@@ -58,10 +59,11 @@ __getattr__, __dir__, __all__ = lazy_names(
             "check_no_trace",
             "check_parameter_count",
             "check_rewiring",
+            "check_saving",
             "check_specs_differ",
             "generates",
             "is_part_of",
-            "masked",
         ],
+        "masking": ["masked"],
     },
 )

@@ -6,13 +6,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Generator
 
 from slimformer.backbones.base import backbone_for
 from slimformer.checkpoints import resolve
-from slimformer.errors import CheckpointError, SlimformerError
+from slimformer.errors import CheckpointError, ExportError, SlimformerError
+from slimformer.export.load import check_complete, class_for
 from slimformer.plugins import load_plugins
 from slimformer.testing.cases import (
     DEPTHS,
@@ -63,8 +65,10 @@ def _case_of(checkpoint: str, dtype: torch.dtype, count: int, seed: int) -> Case
     source = resolve(checkpoint)
     try:
         config = transformers.AutoConfig.from_pretrained(source)
-        model = getattr(transformers, (config.architectures or [""])[0]).from_pretrained(source, dtype=dtype)
-    except (OSError, ValueError, AttributeError) as error:
+        cls: Any = class_for(config)
+        model, report = cls.from_pretrained(source, dtype=dtype, output_loading_info=True)
+        check_complete({**report, "unexpected_keys": ()})
+    except (OSError, ValueError, AttributeError, ExportError) as error:
         raise CheckpointError(f"{checkpoint} holds no transformers model: {str(error).splitlines()[0]}") from None
     backbone = backbone_for(model)
     topology = backbone.topology(model)

@@ -13,24 +13,22 @@ On real weights, from a shell: `python -m slimformer.testing CHECKPOINT` (`--hel
 
 from __future__ import annotations
 
-import copy
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from slimformer.backbones.base import Backbone
 from slimformer.costs.base import COSTS, Workload, counted_costs
+from slimformer.export.check import difference, run, share_precise_buffers_
 from slimformer.plugins import load_plugins
 from slimformer.rewiring import Shuffle
 from slimformer.supernet.clone import join, parts_of, renumber
-from slimformer.supernet.resize import follow_shapes_
 from slimformer.supernet.spec import SubnetSpec
-from slimformer.supernet.topology import Slice, Topology
+from slimformer.supernet.topology import Topology
 from slimformer.testing.cases import (
     LENGTH,
     NEW_TOKENS,
@@ -38,6 +36,8 @@ from slimformer.testing.cases import (
     ModuleState,
     tensors_of,
 )
+from slimformer.testing.masking import masked
+from slimformer.testing.saving import saved_and_loaded, spec_of_each_kind
 
 
 def check_backbone(
@@ -48,7 +48,7 @@ def check_backbone(
     tolerance: float | None = None,
     seed: int = 0,
 ) -> None:
-    """Check the eight laws on a tiny model, which is left as it was; the arguments are those of `Case.of`.
+    """Check the nine laws on a tiny model, which is left as it was; the arguments are those of `Case.of`.
 
     Raises: AssertionError naming the law and the spec that broke it.
     """
@@ -156,6 +156,22 @@ def check_specs_differ(case: Case) -> None:
             _expect(any(_distance(a, b) > 16 * torch.finfo(a.dtype).eps for a, b in pairs), "both give the same outputs")
 
 
+def check_saving(case: Case) -> None:
+    """Law 9: a sub-network saved by its own class and loaded again is the same function, and holds the same tensors.
+
+    By its class's `save_pretrained`; a plain module by its state dict and the spec. Checked on one spec of each kind: full, fewer
+    units, fewer blocks, both, per layer.
+    """
+    for spec in spec_of_each_kind(case):
+        with _law("9 (saving and loading changes nothing)", spec):
+            model = case.supernet.extract(spec)
+            loaded = saved_and_loaded(case, model, spec)
+            share_precise_buffers_(model, loaded)
+            different = difference(run(model, case.batch), run(loaded, case.batch), case.tolerance)
+            different = different or difference(model.state_dict(), loaded.state_dict(), tolerance=0)
+            _expect(not different, different)
+
+
 def check_generation(case: Case) -> None:
     """Beside the laws, for models that generate text: every sub-network gives the same tokens with and without its cache."""
     given = {name: tensor for name, tensor in case.batch.items() if not name.startswith("decoder_")}
@@ -173,87 +189,15 @@ def check_generation(case: Case) -> None:
 
 LAWS: tuple[Callable[[Case], None], ...] = (
     check_full_size, check_rewiring, check_masking, check_parameter_count,
-    check_gradients, check_costs, check_no_trace, check_specs_differ,
+    check_gradients, check_costs, check_no_trace, check_specs_differ, check_saving,
 )  # fmt: skip
 """The checks of the laws, each a function of a case."""
-
-
-@contextmanager
-def masked(model: nn.Module, topology: Topology, spec: SubnetSpec) -> Iterator[None]:
-    """Meanwhile nothing reads the units outside a spec in a full-size model, whose weights are zero there, no router chooses
-    them, and, by hooks, its dropped blocks do nothing.
-    """
-    with ExitStack() as hooks:
-        rows: dict[int, int] = {}
-        for name, units in spec.units.items():
-            for part in topology.by_name[name].slices:
-                weight = model.get_parameter(part.parameter)
-                if part.role == "choose":
-                    rows[id(weight)] = units * part.unit_size
-                elif part.reads:
-                    hooks.enter_context(_zeroed(weight, part, units * part.unit_size))
-            for module in {part.module for part in topology.by_name[name].slices if part.role == "norm"}:
-                norm = model.get_submodule(module)
-                hooks.callback(norm.register_forward_hook(_narrow_norm(norm, units)).remove)
-        hooks.enter_context(_Chosen(rows))
-        for stack in topology.stacks:
-            for block in set(range(stack.num_blocks)) - set(spec.blocks[stack.name]):
-                skipped = model.get_submodule(f"{stack.path}.{block}")
-                hooks.callback(skipped.register_forward_hook(_pass_by, with_kwargs=True).remove)
-        yield
 
 
 def is_part_of(small: SubnetSpec, large: SubnetSpec) -> bool:
     """Whether every unit and block of one spec is in another."""
     nested = all(set(kept) <= set(large.blocks[name]) for name, kept in small.blocks.items())
     return nested and all(size <= large.units[name] for name, size in small.units.items())
-
-
-@contextmanager
-def _zeroed(weight: Tensor, part: Slice, size: int) -> Iterator[None]:
-    """Meanwhile a part of a weight, which spans its dimension, is zero behind its first `size` entries."""
-    tail = weight.detach().narrow(part.dim, size, weight.shape[part.dim] - size)
-    before = tail.clone()
-    tail.zero_()
-    try:
-        yield
-    finally:
-        tail.copy_(before)
-
-
-def _narrow_norm(norm: nn.Module, units: int) -> Callable[..., Tensor]:
-    """A hook that lets a norm see its input's first `units` entries alone, as in a model made so narrow; the others are zero."""
-    small = copy.deepcopy(norm)
-    for parameter in small.parameters():
-        parameter.data = parameter.data[:units]
-    follow_shapes_(small)
-
-    def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return nn.functional.pad(small(args[0][..., :units]), (0, output.shape[-1] - units))
-
-    return hook
-
-
-class _Chosen(TorchFunctionMode):
-    """Meanwhile linear layers with one of the given weights, by its id, give minus infinity behind their first outputs."""
-
-    def __init__(self, rows: Mapping[int, int]) -> None:
-        super().__init__()
-        self.rows = rows
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = kwargs or {}
-        result = func(*args, **given)
-        if func is nn.functional.linear:
-            rows = self.rows.get(id(args[1] if len(args) > 1 else given["weight"]))
-            if rows is not None:
-                result[..., rows:] = -torch.inf
-        return result
-
-
-def _pass_by(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Any:
-    stream = next(itertools.chain(args, kwargs.values()))
-    return (stream, *output[1:]) if isinstance(output, tuple) else stream
 
 
 def _loss(outputs: Any) -> Tensor:

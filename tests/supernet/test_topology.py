@@ -171,8 +171,8 @@ def test_a_fused_parameter_keeps_the_first_units_of_each_part() -> None:
     topology = fused(6, 0, 12)
     topology.check({"qkv": (18, 4), "out.weight": (4, 6)})
     spec = topology.spec({"heads": 2}, {})
-    assert topology.runs("qkv", spec) == {0: ((0, 4), (6, 4), (12, 4))}
-    assert topology.runs("qkv", topology.full) == {0: ((0, 18),)}
+    assert topology.kept_ranges("qkv", spec) == {0: ((0, 4), (6, 4), (12, 4))}
+    assert topology.kept_ranges("qkv", topology.full) == {0: ((0, 18),)}
     assert topology.shape("qkv", (18, 4), spec) == (12, 4)
 
 
