@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 from docstring_markup import to_rst
@@ -118,7 +119,7 @@ def _assignments(module: str) -> dict[str, str]:
     source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
     body = ast.parse(source).body
     found = {}
-    for statement, following in zip(body, body[1:], strict=False):
+    for statement, following in pairwise(body):
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
         text = following.value.value if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant) else ""
         if isinstance(text, str) and text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import sys
@@ -19,7 +20,7 @@ project = "slimformer"
 release = metadata.version("slimformer")
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/**", "benchmarks/*.md"]
+include_patterns = ["*.md", "docs/**", "benchmarks/*.md", "examples/*.md"]
 exclude_patterns = ["docs/images", "docs/redirect", "docs/*.py", ".venv", "runs", "site"]
 myst_heading_anchors = 3
 html_theme = "furo"
@@ -46,10 +47,8 @@ def process_docstring(app, kind, name, obj, options, lines) -> None:
     if inspect.isclass(obj):
         known |= set(getattr(obj, "__annotations__", {}))
     if callable(obj):
-        try:
+        with contextlib.suppress(TypeError, ValueError):
             known |= set(inspect.signature(obj).parameters)
-        except (TypeError, ValueError):
-            pass
     lines[:] = to_rst(list(lines), known)
 
 
