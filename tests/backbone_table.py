@@ -32,9 +32,9 @@ CHECKS: dict[str, Callable[[Family], Any]] = {
 }
 INTRODUCTION = f"""# Backbones
 
-What `python -m tests.backbone_table --write docs/backbones.md` finds: it checks the eight laws (and, for models that generate
+The result of `python -m tests.backbone_table --write docs/backbones.md`, which checks the eight laws (and, for models that generate
 text, that a cache changes no token) on a tiny model of each family, with random weights, on uniform and on random per-layer
-sub-networks. A family is a file of `plugins/`; nothing else in the repository knows it.
+sub-networks. A family is one file of `plugins/`.
 
 * The columns of axes: "yes" where the family offers the axis, and the laws hold along it; "2 stacks" where an encoder and a
   decoder, or two towers, have one each (`width.encoder.heads`, `depth.text`), so that a recipe may choose all of them
@@ -54,7 +54,7 @@ def page(holds: Callable[[str, str], str]) -> str:
     header = ["family", "class", *AXES.values(), *CHECKS, "cache"]
     rows = [header, ["---"] * len(header), *(_row(name, holds) for name in FAMILIES)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"{INTRODUCTION}{table}\n\n## What to know of each\n\n{_notes()}"
+    return f"{INTRODUCTION}{table}\n\n## Notes on each family\n\n{_notes()}"
 
 
 def _row(name: str, holds: Callable[[str, str], str]) -> list[str]:

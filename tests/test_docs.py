@@ -110,6 +110,17 @@ def test_every_command_that_the_pages_show_has_only_options_that_exist():
                     assert option in help_text, f"{line}: {option}"
 
 
+def test_the_scorer_and_the_pass_of_the_plugin_page_appear_in_the_lists(tmp_path):
+    from tests.test_broken_plugins import environment, write_plugin
+
+    write_plugin(tmp_path, "my_slimformer", blocks(ROOT / "docs" / "write_a_plugin.md", "python")[0])
+    for registry, line in (("scorers", "max_weight  Largest absolute weight"), ("passes", "blocks = 1  whole number  the number of")):
+        command = [sys.executable, "-m", "slimformer", "list", registry]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment(tmp_path))
+        assert line in done.stdout
+        assert done.stderr == ""
+
+
 def test_every_recipe_that_the_pages_name_is_there():
     for page in PAGES:
         for name in re.findall(r"recipes/(?:ablations/)?[a-z_-]+\.(?:toml|txt)", page.read_text(encoding="utf-8")):

@@ -18,7 +18,7 @@ PREFIX, ARGUMENTS = "timm_model.", "model_args."
 @BACKBONES.register("timm_wrapper")
 @dataclass(frozen=True)
 class TimmWrapper:
-    """A timm model as transformers loads and saves it: what the backbone of the timm model says, inside the wrapper."""
+    """A timm model as transformers loads and saves it: the topology of the timm model, inside the wrapper."""
 
     def describes(self, model: nn.Module) -> bool:
         return type_of(model) == "timm_wrapper" and any(cls().describes(model.timm_model) for _, cls in BACKBONES)
