@@ -80,13 +80,13 @@ def test_a_docstring_becomes_parameters_paragraphs_and_code(monkeypatch):
 
 
 def test_first_lines_of_public_docstrings_state_what_a_thing_is(api_pages):
-    asking = []
-    for module in api_pages.public_modules():
-        import importlib
+    import importlib
 
-        package = importlib.import_module(module)
-        first = [(name, api_pages.docstring(module, name).strip().splitlines()[0]) for name in package.__all__]
-        asking += [f"{module}.{name}: {line}" for name, line in first if re.match(r"(What|Who|How|Where) ", line)]
+    asking = []
+    for folder in ("axes", "backbones", "distillation", "export", "importance", "rewiring", "training"):
+        package = importlib.import_module(f"slimformer.{folder}")
+        first = [(name, api_pages.docstring(package.__name__, name).strip().splitlines()[0]) for name in package.__all__]
+        asking += [f"{folder}.{name}: {line}" for name, line in first if re.match(r"(What|Who|How|Where) ", line)]
     assert asking == []
 
 
@@ -114,7 +114,10 @@ def test_the_scorer_and_the_pass_of_the_plugin_page_appear_in_the_lists(tmp_path
     from tests.test_broken_plugins import environment, write_plugin
 
     write_plugin(tmp_path, "my_slimformer", blocks(ROOT / "docs" / "write_a_plugin.md", "python")[0])
-    for registry, line in (("scorers", "max_weight  Largest absolute weight"), ("passes", "blocks = 1  whole number  the number of")):
+    for registry, line in (
+        ("scorers", "max_weight  Largest absolute weight"),
+        ("passes", "blocks = 1  whole number  the number of"),
+    ):
         command = [sys.executable, "-m", "slimformer", "list", registry]
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment(tmp_path))
         assert line in done.stdout

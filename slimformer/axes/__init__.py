@@ -1,4 +1,4 @@
-"""Elastic axes: which ratios are allowed on them, which blocks a depth ratio keeps, and the space they span."""
+"""Elastic axes: the ratios allowed on them, the blocks that a depth ratio keeps, and the space of sub-networks they span."""
 
 from slimformer.axes.base import AXES, DEPTH_POLICIES, Axis, DepthPolicy, ElasticAxis, Part, Ratio, axis_of, count, size_at
 from slimformer.axes.depth import KeepLast, Reference

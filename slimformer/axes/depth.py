@@ -1,4 +1,4 @@
-"""Which blocks remain at a depth ratio: the paper's rule and the released code's."""
+"""Depth policies: the blocks that remain at a depth ratio, by the paper's rule and by the released code's."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Point:
 
     @property
     def name(self) -> str:
-        """How the command line and the tables call it, for example "width0.5-depth0.75"."""
+        """The name in tables and on the command line, for example "width0.5-depth0.75"."""
         return "-".join(f"{axis}{ratio:g}" for axis, ratio in self.ratios) or "full"
 
 

@@ -1,4 +1,4 @@
-"""Backbones: which models a plugin describes, and the helpers that describe them."""
+"""Backbones: descriptions of model families, and helpers to write them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backbones: what a plugin says about a model family."""
+"""The protocol and registry of backbones, and the choice of one for a model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Backbone(Protocol):
-    """A model family.
+    """A description of a model family.
 
     Laws: the nine of `slimformer.testing.check_backbone`, for every model that `describes` accepts.
     """

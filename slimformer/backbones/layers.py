@@ -1,4 +1,4 @@
-"""What descriptions of model families share: slices read off a model's own layers, names, and example inputs."""
+"""Helpers that describe model families: slices read off a model's own layers, names, and example inputs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEAST_STREAM = 8
 
 
 def outputs(model: nn.Module, module: str, unit_size: int = 1, starts: Iterable[int] = (0,)) -> tuple[Slice, ...]:
-    """What units write in a linear layer: the rows of an `nn.Linear`, the columns of GPT-2's `Conv1D`, and the bias if any.
+    """The slices that units write in a linear layer: the rows of an `nn.Linear`, the columns of GPT-2's `Conv1D`, and the bias if any.
 
     starts: where each part of a fused layer begins, for example `(0, h, 2 * h)` for query, key and value.
     """
@@ -30,13 +30,13 @@ def outputs(model: nn.Module, module: str, unit_size: int = 1, starts: Iterable[
 
 
 def inputs(model: nn.Module, module: str, unit_size: int = 1) -> tuple[Slice, ...]:
-    """What units are read by in a linear layer: the columns of an `nn.Linear`, the rows of GPT-2's `Conv1D`."""
+    """The slices that read units in a linear layer: the columns of an `nn.Linear`, the rows of GPT-2's `Conv1D`."""
     dim: Literal[0, 1] = 0 if _is_transposed(model.get_submodule(module)) else 1
     return (Slice(f"{module}.weight", dim, unit_size, 0, "reads"),)
 
 
 def writes(model: nn.Module, module: str, number: int, parts: int = 1) -> tuple[Slice, ...]:
-    """What `number` units write in a linear layer, an equal share each of every one of its equal parts.
+    """The slices that `number` units write in a linear layer, an equal share each of every one of its equal parts.
 
     parts: 3 for query, key and value in one layer, one after the other; 2 for gate and up.
     """
@@ -46,18 +46,18 @@ def writes(model: nn.Module, module: str, number: int, parts: int = 1) -> tuple[
 
 
 def reads(model: nn.Module, module: str, number: int) -> tuple[Slice, ...]:
-    """What `number` units are read by in a linear layer: an equal share of its inputs for each."""
+    """The slices that read `number` units in a linear layer: an equal share of its inputs for each."""
     return inputs(model, module, in_features(model, module) // number)
 
 
 def in_features(model: nn.Module, module: str) -> int:
-    """How many inputs a linear layer has."""
+    """The number of inputs of a linear layer."""
     layer: Any = model.get_submodule(module)
     return int(layer.weight.shape[0 if _is_transposed(layer) else 1])
 
 
 def adds(model: nn.Module, module: str) -> tuple[Slice, ...]:
-    """What a module adds to the residual stream, an entry for each unit: a linear layer's outputs or a table's columns."""
+    """The slices that a module adds to the residual stream, an entry for each unit: a linear layer's outputs or a table's columns."""
     layer: Any = model.get_submodule(module)
     dim = 0 if is_linear(layer) and not _is_transposed(layer) else 1
     has_bias = getattr(layer, "bias", None) is not None
@@ -100,7 +100,7 @@ def type_of(model: nn.Module) -> str:
 
 
 def prefix_of(model: Any) -> str:
-    """What the names of a transformers model's body begin with: "bert." in a model with a head, "" in a bare body."""
+    """The prefix of the names in a transformers model's body: "bert." in a model with a head, "" in a bare body."""
     return f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
 
 

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Padding = Literal["exclude", "include"]
+"""Tokens in a mean: "exclude" those where `attention_mask` is 0, or "include" all."""
 
 Width = Literal["same", "first"]
-"""What a student with a narrower residual stream learns: "same": nothing, it is an error; "first": its teacher's first units."""
+"""The comparison with a teacher of a wider residual stream: "same" is an error, "first" takes the teacher's first units."""
 
 
 class Term(Protocol):

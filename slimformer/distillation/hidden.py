@@ -48,7 +48,7 @@ class HiddenMSE:
 
 
 def targets(student: HiddenStates, teacher: HiddenStates, layer_map: LayerMap) -> list[int]:
-    """Which of the teacher's states each of the student's learns, by position among the teacher's states.
+    """The teacher's state that each of the student's is compared with, by position among the teacher's states.
 
     A teacher that dropped the wanted block offers the last one before it that it ran.
     """

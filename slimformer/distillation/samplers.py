@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Sampler(Protocol):
-    """Chooses the sub-networks of one training step.
+    """A function that chooses the sub-networks of one training step.
 
     Laws: the result is not empty, has no duplicates, comes largest first where sizes are comparable, and is a function of
     the space and the generator's state alone, so that every process of a distributed run draws the same.
@@ -40,7 +40,13 @@ def largest_first(specs: Iterable[SubnetSpec]) -> list[SubnetSpec]:
 @SAMPLERS.register("every")
 @dataclass(frozen=True)
 class Every:
-    """Every sub-network of the grid, in every step (as in DynaBERT)."""
+    """Every sub-network of the grid, in every step (as in DynaBERT).
+
+    ```python
+    from slimformer.distillation import SAMPLERS, Every
+    assert SAMPLERS.build("every") == Every()
+    ```
+    """
 
     def __call__(self, space: Space, generator: Generator) -> Sequence[SubnetSpec]:
         return [point.spec for point in space.points()]

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 class Sort:
     """Units by descending importance, so that the important ones are shared by most sub-networks.
 
-    reverse: least important first, the worst case to compare with. Equal scores keep their order.
+    Equal scores keep their order.
+
+    reverse: least important first, the worst case to compare with.
+
+    ```python
+    from slimformer.rewiring import PASSES, Sort
+    assert PASSES.build({"name": "sort", "reverse": True}) == Sort(reverse=True)
+    ```
     """
 
     reverse: bool = False

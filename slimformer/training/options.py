@@ -13,7 +13,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How long and how fast a stage trains.
+    """Length and learning rate of a stage's training.
 
     epochs: passes over the training split; max_steps: optimizer steps, which win over epochs where above zero.
     warmup: the share of steps over which the learning rate rises from zero; schedule: how it falls afterwards.
@@ -33,7 +33,7 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class Machine:
-    """How training uses the machine; batch sizes apart, nothing here changes what is learnt beyond float error.
+    """Hardware and logging options. Except for the batch sizes, they change the result only by floating-point error.
 
     batch_size: examples per process and forward pass; gradient_accumulation: forward passes per optimizer step.
     precision: "auto" is bf16 where the device multiplies bf16 matrices natively, else fp32.

@@ -24,7 +24,7 @@ Autocast = Callable[[], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class StepLoss:
-    """What a step's sub-networks lost: the sum over sub-networks, and each term's weighted share of it."""
+    """Losses of one step: the sum over sub-networks, and the weighted value of each term."""
 
     total: Tensor
     terms: Mapping[str, Tensor]
