@@ -110,7 +110,7 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[tuple[str, type]]:
         return iter(sorted(self._classes.items()))
 
-    def get(self, name: str) -> type:
+    def get(self, name: str) -> type[T]:
         """The class registered as `name`.
 
         Raises: UnknownComponentError, naming the nearest names.
