@@ -28,7 +28,7 @@ from slimformer.importance import SCORERS
 class Fine:
     """A scorer that works."""
     needs_data: ClassVar[bool] = False
-    def __call__(self, supernet, batches): return {}
+    def __call__(self, supernet, *rest): return {}
 '''
 
 BACKBONE = '''
@@ -222,6 +222,20 @@ def test_a_cost_says_its_unit_even_if_it_inherits_it(install) -> None:
     load()
     assert "finer" in COSTS
     assert unit_of("finer") == "beans"
+
+
+@pytest.mark.parametrize("body", ["1 / 0", "return lambda spec: 1 / 0", "return lambda spec: 'many'", "return None"])
+def test_a_cost_that_fails_is_left_out_of_an_inspection(install, supernet, bert, body) -> None:
+    from slimformer.costs import Workload, counted_pricers
+
+    cost = SCORER.replace("SCORERS", "COSTS").replace("importance", "costs").replace("__call__", "price")
+    cost = cost.replace("needs_data: ClassVar[bool] = False", "unit: ClassVar[str] = 'beans'").replace("return {}", body)
+    install("cost", cost)
+    load()
+    with pytest.warns(UserWarning, match="cost 'fine' was left out: "):
+        found = counted_pricers(supernet, backbone_for(bert), Workload(1, 8))
+    assert "params" in found
+    assert "fine" not in found
 
 
 @pytest.mark.parametrize("kind", [*FAILING, *UNUSABLE])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         is_measured as is_measured,
         unit_of as unit_of,
     )
-    from slimformer.costs.prices import pricers as pricers, stated_unit as stated_unit
+    from slimformer.costs.prices import counted_pricers as counted_pricers, pricers as pricers, stated_unit as stated_unit
     from slimformer.costs.quantity import (
         QuantityError as QuantityError,
         format_cost as format_cost,
@@ -28,7 +28,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "base": ["COSTS", "Cost", "Pricer", "Workload", "counted_costs", "is_measured", "unit_of"],
-        "prices": ["pricers", "stated_unit"],
+        "prices": ["counted_pricers", "pricers", "stated_unit"],
         "quantity": ["QuantityError", "format_cost", "format_quantity", "parse_quantity"],
     },
 )

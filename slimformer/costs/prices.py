@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 
 from slimformer.backbones.base import Backbone
 from slimformer.costs.base import COSTS, Pricer, Workload, counted_costs
+from slimformer.errors import SlimformerError, first_line
 from slimformer.supernet.network import SuperNet
 
 
@@ -26,6 +28,26 @@ def pricers(
         for name, own in options.items()
         if measured or not own
     }
+
+
+def counted_pricers(supernet: SuperNet, backbone: Backbone, workload: Workload) -> dict[str, Pricer]:
+    """The functions of all counted costs, by name; a plugin's cost that fails is left out with a warning.
+
+    supernet: the super-network, whose weights are not read.
+    workload: the inputs for which the costs are stated.
+    """
+    found = {}
+    for name in counted_costs():
+        try:
+            price = COSTS.build(name).price(supernet, backbone, workload)
+            float(price(supernet.topology.full))
+        except SlimformerError:
+            raise
+        except Exception as error:  # a stranger's code: anything can happen
+            warnings.warn(f"cost {name!r} was left out: {type(error).__name__}: {first_line(error)}", UserWarning, stacklevel=2)
+        else:
+            found[name] = price
+    return found
 
 
 def stated_unit(cost: str) -> str:

@@ -18,7 +18,8 @@ from slimformer.axes.base import Axis, count
 from slimformer.axes.space import Space
 from slimformer.backbones.base import BACKBONES, Backbone, backbone_for, backbones_for
 from slimformer.backbones.slim import SlimBackbone, family_of
-from slimformer.costs.base import COSTS, Workload, counted_costs
+from slimformer.costs.base import COSTS, Workload
+from slimformer.costs.prices import counted_pricers
 from slimformer.discovery import Proposal, backbone_name, plugin_source, propose
 from slimformer.errors import CheckpointError, ExportError, TopologyError, WorkloadError
 from slimformer.export.load import check_complete, class_for
@@ -88,7 +89,7 @@ def describe(model: nn.Module, backbone: Backbone, length: int) -> dict[str, Any
     topology = backbone.topology(model)
     supernet = SuperNet(model, topology)
     space = _widest_space(topology)
-    pricers = {cost: COSTS.build(cost).price(supernet, backbone, Workload(1, length)) for cost in counted_costs()}
+    pricers = counted_pricers(supernet, backbone, Workload(1, length))
     whole = indivisible_axes(topology)
     return {
         "class": type(model).__name__,

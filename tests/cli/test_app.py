@@ -58,7 +58,7 @@ def test_list_shows_one_registry_with_the_options_of_its_components(slimformer):
     code, stdout, _ = slimformer("list", "tasks")
     assert code == 0
     assert stdout.startswith("tasks\n")
-    assert "(subset, path, max_length," in stdout
+    assert "      max_length = 128  whole number, 1 or more  tokens per example." in stdout
     assert "backbones" not in stdout
 
 
@@ -73,7 +73,7 @@ def test_list_as_json_is_one_document(slimformer):
 def test_listing_what_does_not_exist_names_what_does(slimformer):
     code, stdout, stderr = slimformer("list", "nonsense")
     assert (code, stdout) == (2, "")
-    assert "no registry is called 'nonsense'; there are: backbones, costs" in one_line(stderr)
+    assert "no registry is called 'nonsense'; there are: axes, backbones, costs" in one_line(stderr)
 
 
 @pytest.mark.parametrize("command", ["search", "evaluate", "export --to x"])
@@ -243,7 +243,7 @@ def test_the_module_runs_as_the_console_script_does():
         [sys.executable, "-m", "slimformer", "list", "nonsense"], env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert "there are: backbones" in one_line(done.stderr)
+    assert "there are: axes, backbones" in one_line(done.stderr)
 
 
 LIGHT = """
