@@ -119,6 +119,20 @@ def test_stages_of_a_child_take_the_place_of_a_schedule(read) -> None:
     assert [stage.name for stage in read('[schedule]\nname = "dynabert"\n', child=child).stage] == ["only"]
 
 
+def test_a_plugin_file_of_the_recipe_may_define_its_schedule(read, tmp_path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\nfrom slimformer.distillation import SCHEDULES\n"
+        '@SCHEDULES.register(\'of_a_file\')\n@dataclass(frozen=True)\nclass OfAFile:\n    """One stage."""\n'
+        "    def __call__(self):\n        return [{'name': 'mine', 'axes': ['width'], 'terms': ['labels']}]\n"
+    )
+    try:
+        for sets in ([f'plugins=["{tmp_path / "mine.py"}"]'], [f'plugins=["{tmp_path / "mine.py"}"]', "schedule=of_a_file"]):
+            text = '[schedule]\nname = "of_a_file"\n' if len(sets) == 1 else ""
+            assert [stage.name for stage in read(text, sets=sets).stage] == ["mine"]
+    finally:
+        SCHEDULES.forget("of_a_file")
+
+
 def test_the_resolved_recipe_spells_the_stages_out(read) -> None:
     table = to_table(read('[schedule]\nname = "dynabert"\n'))
     assert "schedule" not in table
