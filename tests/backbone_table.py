@@ -32,7 +32,7 @@ CHECKS: dict[str, Callable[[Family], Any]] = {
 }
 INTRODUCTION = f"""# Backbones
 
-The result of `python -m tests.backbone_table --write docs/backbones.md`, which checks the eight laws (and, for models that generate
+The result of `python -m tests.backbone_table --write docs/backbones.md`, which checks the nine laws (and, for models that generate
 text, that a cache changes no token) on a tiny model of each family, with random weights, on uniform and on random per-layer
 sub-networks. A family is one file of `plugins/`.
 

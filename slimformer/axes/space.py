@@ -33,8 +33,7 @@ class Point:
 class Space:
     """The uniform sub-networks of a topology: every combination of the axes' ratios.
 
-    Raises: SpaceError for an axis that the topology lacks or along which nothing can be left out, two axes that cover the same
-        group, or a ratio outside (0, 1].
+    Raises: SpaceError for an axis that the topology lacks, two axes that cover the same group, or a ratio outside (0, 1].
     """
 
     topology: Topology
@@ -51,7 +50,6 @@ class Space:
                     raise SpaceError(f"two axes of the recipe cover {name!r}: keep one of them")
             if not axis.ratios or not all(0 < ratio <= 1 for ratio in axis.ratios):
                 raise SpaceError(f"the ratios of {axis.name!r} are {list(axis.ratios)}: write numbers above 0, up to 1")
-            _check_divisible(axis, covered, self.topology)
         tidy = tuple(Axis(a.name, tuple(sorted(set(a.ratios), reverse=True))) for a in self.axes)
         object.__setattr__(self, "axes", tidy)
 
@@ -145,12 +143,14 @@ def _not_offered(name: str, topology: Topology) -> str:
     return f"{offered}. For {name!r} {hint}" if hint else offered
 
 
-def _check_divisible(axis: Axis, covered: list[str], topology: Topology) -> None:
-    """Raises: SpaceError where ratios below 1 of an axis cannot make anything smaller."""
-    whole = indivisible_axes(topology)
-    if min(axis.ratios) < 1 and all(name in whole for name in covered):
-        reasons = "; ".join(f"{name} has {whole[name]}" for name in covered)
-        raise SpaceError(f"{axis.name!r} cannot be below 1 for this model: {reasons}. Leave the axis out")
+def check_divisible(space: Space) -> None:
+    """Raises: SpaceError where an axis has ratios below 1, but nothing along it can be left out."""
+    whole = indivisible_axes(space.topology)
+    for axis in space.axes:
+        covered = [name for name in space.topology.axes if axis.covers(name)]
+        if min(axis.ratios) < 1 and all(name in whole for name in covered):
+            reasons = "; ".join(f"{name} has {whole[name]}" for name in covered)
+            raise SpaceError(f"{axis.name!r} cannot be below 1 for this model: {reasons}. Leave the axis out")
 
 
 def read_ratios(name: str, axes: tuple[Axis, ...]) -> dict[str, float] | None:

@@ -63,7 +63,7 @@ def _registry_lines(name: str, registry: Registry[Any]) -> str:
 def inspect(
     checkpoint: Annotated[str, typer.Argument(help="A hub name, a folder, or package:DISTRIBUTION/FOLDER.")],
     length: Annotated[int, typer.Option(help="Tokens in an example, for FLOPs.")] = 128,
-    check: Annotated[bool, typer.Option("--check", help="Load the weights and check the laws on them.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Load the weights and check the nine laws on them.")] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Propose a topology even if a backbone describes the model.")] = False,
     write: Annotated[Path | None, typer.Option("--write", help="A plugin file to write with the proposed topology.")] = None,
     plugin: Annotated[list[Path], typer.Option("--plugin", help="A plugin file to load first. Repeatable.")] = [],  # noqa: B006

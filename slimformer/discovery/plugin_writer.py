@@ -37,7 +37,7 @@ def plugin_source(model: nn.Module, batch: Batch, proposal: Proposal, name: str)
     kind = type_of(model)
     test = f'type_of(model) == "{kind}"' if kind else f'type(model).__name__ == "{type(model).__name__}"'
     axes = ", ".join(proposal.topology.axes)
-    title = f"{type(model).__name__}: {axes}; found by tracing, all eight laws held."
+    title = f"{type(model).__name__}: {axes}; found by tracing, all nine laws held."
     refused = [f"    {refusal.module}: {refusal.reason}"[:120] for refusal in proposal.refusals]
     notes = ["", "    These stay whole:", *refused] if refused else []
     lines = [

@@ -14,11 +14,11 @@ from slimformer.export.check import check_same
 from slimformer.export.load import load_again
 from slimformer.export.plain import SPEC_FILE, load_into, save_plain
 from slimformer.files import write_whole, writing
-from slimformer.supernet.configuration import can_be_rebuilt
 from slimformer.supernet.network import SuperNet
 from slimformer.supernet.outputs import Batch
 from slimformer.supernet.slim_class import stock_class
 from slimformer.supernet.spec import SubnetSpec
+from slimformer.supernet.stock import can_be_rebuilt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from slimformer.errors import ExportError, first_line
-from slimformer.supernet.configuration import read_config
 from slimformer.supernet.slim_class import is_in_transformers, slim_class, stock_class
+from slimformer.supernet.stock import read_config
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from slimformer import checkpoints
-from slimformer.axes.space import Point, Space
+from slimformer.axes.space import Point, Space, check_divisible
 from slimformer.backbones.base import backbone_for
 from slimformer.costs.prices import stated_unit
 from slimformer.distillation import TERMS, Labels
@@ -122,6 +122,7 @@ class Workshop:
         trainer.check_trackers(self.recipe.machine)
         check_lengths(supernet, self.data)
         space = self.space(supernet)
+        check_divisible(space)
         for stage in self.recipe.stage:
             smallest = space.restrict(stage.axes).smallest().spec
             self.data.training(stage.examples)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from slimformer import checkpoints
+from slimformer.axes.space import check_divisible
 from slimformer.backbones.base import backbone_for
 from slimformer.costs.base import Pricer
 from slimformer.costs.prices import pricers
@@ -70,6 +71,7 @@ def plan(recipe: Recipe, folder: RunFolder, start: RunFolder | None = None) -> d
         model = recipe.task.load_model(source, recipe.model.attention)
     supernet = SuperNet(model, backbone_for(model, recipe.model.backbones).topology(model))
     space = recipe.space.on(supernet.topology)
+    check_divisible(space)
     check_lengths(supernet, data)
     pricers = recipe_pricers(supernet, recipe, measured=None)
     per_step = recipe.machine.batch_size * recipe.machine.gradient_accumulation

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from torch import nn
 
-from slimformer.supernet.configuration import read_config, rebuild
 from slimformer.supernet.resize import resize_layers_
+from slimformer.supernet.stock import read_config, rebuild
 from slimformer.supernet.topology import Slice, Topology, UnitGroup
 
 
 def stock_of(model: nn.Module) -> nn.Module:
     """The stock model of a slim model's configuration, with its blocks and modules but stock sizes, and without weights."""
-    stock = rebuild(model)
     table = read_config(model).slimformer
+    stock = rebuild(model, table.get("build", {}))
     resize_layers_(stock, {kind: table.get(kind, {}) for kind in ("blocks", "modules")})
     return stock
 

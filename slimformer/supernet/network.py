@@ -95,7 +95,7 @@ class SuperNet(nn.Module):
         for part in module.modules():
             for name, buffer in part.named_buffers(recurse=False):
                 part._buffers[name] = buffer.clone()  # places in shared inputs are views, as weights are
-        configure_(module, self.topology, spec)
+        configure_(module, self.model, self.topology, spec)
         return module
 
     def units(self, group: UnitGroup, part: Slice) -> Tensor:

@@ -11,7 +11,7 @@ from torch import nn
 def resize_layers_(model: nn.Module, table: dict) -> None:
     """Give a freshly built stock model the layers of a sub-network, before its weights are loaded.
 
-    table: `config.slimformer`, with these keys, each of which may be missing:
+    table: `config.slimformer`, with these keys, each of which may be missing ("build" is for `swap_fields_`):
         "blocks": path of a block list -> {"kept": indices, "index": attribute that holds a block's index, "inherited": members};
         "modules": module -> another module of the model, of which it becomes a copy;
         "linear": module -> [out_features, in_features];
@@ -42,6 +42,22 @@ def resize_layers_(model: nn.Module, table: dict) -> None:
     tie = getattr(model, "tie_weights", None)
     if callable(tie):
         tie()
+
+
+def swap_fields_(config: object, fields: dict) -> dict:
+    """Set fields of a configuration, by dotted names, for as long as a model is built; returns what they were before."""
+    before = {}
+    for name, value in fields.items():
+        *path, leaf = name.split(".")
+        owner = config
+        for part in path:
+            owner = owner[part] if isinstance(owner, dict) else getattr(owner, part)
+        if isinstance(owner, dict):
+            before[name], owner[leaf] = owner.get(leaf), value
+        else:
+            before[name] = getattr(owner, leaf, None)
+            setattr(owner, leaf, value)
+    return before
 
 
 def keep_blocks_(model: nn.Module, path: str, kept: list, index_attribute: str, inherited: list) -> None:

@@ -20,6 +20,7 @@ CODE_FILE = "modeling_slimformer"
 
 _PARTS = (
     resize.resize_layers_,
+    resize.swap_fields_,
     resize.keep_blocks_,
     resize.follow_shapes_,
     resize.set_attribute_,
@@ -39,7 +40,9 @@ def slim_class(base: type) -> type:
     stock: Any = base
 
     def __init__(self: Any, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
+        before = resize.swap_fields_(config, config.slimformer.get("build", {}))
         stock.__init__(self, config, *args, **kwargs)
+        resize.swap_fields_(config, before)
         resize.resize_layers_(self, config.slimformer)
 
     def save_pretrained(self: Any, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
@@ -93,6 +96,8 @@ def modeling_code(base: type) -> str:
         + "\n\n".join(inspect.getsource(part) for part in _PARTS)
         + f"\n\nclass {name}(transformers.{name}):\n"
         "    def __init__(self, config, *args, **kwargs):\n"
+        '        before = swap_fields_(config, config.slimformer.get("build", {}))\n'
         "        super().__init__(config, *args, **kwargs)\n"
+        "        swap_fields_(config, before)\n"
         "        resize_layers_(self, config.slimformer)\n"
     )

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from slimformer.export.load import load_again, poison_
-from slimformer.supernet.configuration import can_be_rebuilt
 from slimformer.supernet.spec import SubnetSpec
+from slimformer.supernet.stock import can_be_rebuilt
 from slimformer.testing.cases import Case
 
 

@@ -1,4 +1,4 @@
-"""The eight laws on a tiny model of every family, with each kind of attention and in bfloat16."""
+"""The nine laws on a tiny model of every family, with each kind of attention and in bfloat16."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The eight laws on other heads and sizes of BERT, and that each law can be broken."""
+"""The nine laws on other heads and sizes of BERT, and that each law can be broken."""
 
 from __future__ import annotations
 
