@@ -26,7 +26,7 @@ validation = "dev.csv"
 width = [1.0, 0.5, 0.25]
 depth = [1.0, 0.5]
 [finetune]
-epochs = 2
+epochs = 4
 learning_rate = 3e-3
 [schedule]
 name = "one_stage"
@@ -47,7 +47,13 @@ def write_checkpoint(folder):
     words.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     PreTrainedTokenizerFast(tokenizer_object=words, **names).save_pretrained(folder)
-    sizes = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 4, "intermediate_size": 64}
+    sizes = {
+        "hidden_size": 32,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "intermediate_size": 64,
+        "initializer_range": 0.3,
+    }
     BertForSequenceClassification(BertConfig(vocab_size=len(vocabulary), **sizes)).save_pretrained(folder)
 
 
@@ -65,13 +71,13 @@ def write_table(path, size, seed):
 def main():
     """Run, search, evaluate, export."""
     write_checkpoint("checkpoint")
-    write_table(Path("train.csv"), 96, seed=0)
-    write_table(Path("dev.csv"), 40, seed=1)
+    write_table(Path("train.csv"), 400, seed=0)
+    write_table(Path("dev.csv"), 100, seed=1)
     Path("recipe.toml").write_text(RECIPE)
     subprocess.run([sys.executable, "-m", "slimformer", "run", "recipe.toml", "--quiet"], check=True, capture_output=True)
 
     run = sf.Run("runs/tiny")
-    found = run.search(max_flops="1.5M", max_ratings=12)
+    found = run.search(max_flops="3M", max_ratings=12)
     print("winner:", found.best.name, "with", f"{found.best.costs['flops']:,.0f}", "FLOPs")
     print("on the validation split:", dict(run.evaluate(found.best, split="validation").metrics))
     run.export(found.best, "winner")

@@ -31,6 +31,7 @@ def options_of(cls: type) -> tuple[Option, ...]:
     """The options of a component's class, in the order of its fields.
 
     ```python
+    from slimformer.component_options import options_of
     from slimformer.distillation import Sandwich
     (option,) = options_of(Sandwich)
     assert (option.name, option.type, option.default) == ("num_random", "whole number, 0 or more", "2")

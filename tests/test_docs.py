@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,39 @@ def test_first_lines_of_public_docstrings_state_what_a_thing_is(api_pages):
         first = [(name, api_pages.docstring(package.__name__, name).strip().splitlines()[0]) for name in package.__all__]
         asking += [f"{folder}.{name}: {line}" for name, line in first if re.match(r"(What|Who|How|Where) ", line)]
     assert asking == []
+
+
+EXAMPLES_IN_DOCSTRINGS = ("axes", "component_options", "distillation", "importance", "plugins", "registry", "rewiring")
+"""Folders and modules whose docstrings have examples."""
+
+
+def examples_in(text: str) -> list[str]:
+    return [textwrap.dedent(block) for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)]
+
+
+@pytest.mark.parametrize("place", EXAMPLES_IN_DOCSTRINGS)
+def test_the_examples_in_docstrings_run(place, supernet, space, batches, tmp_path):
+    files = sorted((ROOT / "slimformer").glob(f"{place}.py")) + sorted((ROOT / "slimformer" / place).glob("*.py"))
+    examples = [example for file in files for example in examples_in(file.read_text(encoding="utf-8"))]
+    assert examples
+    for example in examples:
+        exec(example, {"supernet": supernet, "space": space, "batches": batches, "path": tmp_path / "scores.safetensors"})
+
+
+def test_every_component_of_these_folders_has_an_example(api_pages):
+    import dataclasses
+    import importlib
+
+    without = []
+    for folder in ("axes", "distillation", "importance", "rewiring"):
+        package = importlib.import_module(f"slimformer.{folder}")
+        for name in package.__all__:
+            text = api_pages.docstring(package.__name__, name)
+            cls = getattr(package, name)
+            is_component = dataclasses.is_dataclass(cls) and cls.__mro__[1] is object  # not the parts of an axis
+            if is_component and "```python" not in text:
+                without.append(f"{folder}.{name}")
+    assert without == []
 
 
 def test_every_command_that_the_pages_show_has_only_options_that_exist():

@@ -63,6 +63,7 @@ def count(total: int, ratio: float) -> int:
     Source: DynaBERT's released code rounds like this.
 
     ```python
+    from slimformer.axes import count
     assert [count(12, ratio) for ratio in (1.0, 0.25, 0.01)] == [12, 3, 1]
     ```
     """
@@ -76,7 +77,7 @@ def axis_of(name: str) -> ElasticAxis | None:
     its middle parts, and its first part.
 
     ```python
-    from slimformer.axes import AXES
+    from slimformer.axes import AXES, axis_of
     assert AXES.name_of(axis_of("width.text.heads")) == "width.heads"
     ```
     """

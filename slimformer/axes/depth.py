@@ -13,6 +13,11 @@ class KeepLast:
     """Evenly spread blocks, the last one always kept (the paper: 12 blocks at 0.75 keep 0,1,3,4,5,7,8,9,11).
 
     Source: DynaBERT (arXiv 2004.04037), section 2.2.
+
+    ```python
+    from slimformer.axes import KeepLast
+    assert KeepLast()(12, 0.5) == (1, 3, 5, 7, 9, 11)
+    ```
     """
 
     def __call__(self, num_blocks: int, ratio: float) -> tuple[int, ...]:
@@ -26,6 +31,11 @@ class Reference:
     """Evenly spread blocks, the first one always kept (the released code: 12 at 0.75 keep 0,1,2,4,5,6,8,9,10).
 
     Source: `BertEncoder.forward` of the DynaBERT release.
+
+    ```python
+    from slimformer.axes import Reference
+    assert Reference()(12, 0.5) == (0, 2, 4, 6, 8, 10)
+    ```
     """
 
     def __call__(self, num_blocks: int, ratio: float) -> tuple[int, ...]:

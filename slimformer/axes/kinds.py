@@ -19,6 +19,12 @@ class Width:
     """Units of every block: attention heads, feed-forward neurons and experts together.
 
     ratios: the ratios that `[space] width = "default"` stands for.
+
+    ```python
+    from slimformer.axes import AXES, Width
+    assert Width().size(12, 0.75) == 9
+    assert AXES.build("width") == Width()
+    ```
     """
 
     ratios: tuple[Ratio, ...] = WIDTHS
@@ -93,6 +99,11 @@ class Depth:
     """Transformer blocks; `space.depth_policy` picks which of them remain.
 
     ratios: the ratios that `[space] depth = "default"` stands for.
+
+    ```python
+    from slimformer.axes import Depth
+    assert Depth().size(6, 0.5) == 3
+    ```
     """
 
     ratios: tuple[Ratio, ...] = DEPTHS

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Point:
-    """A sub-network of the grid: its ratio on each axis, and its spec."""
+    """A sub-network of the grid: its ratio on each axis, and its spec.
+
+    ratios: (axis, ratio) in the order of the space's axes.
+    spec: the sub-network in exact integers.
+
+    ```python
+    point = space.find("w0.5")
+    assert point.name == "width0.5-depth1"
+    ```
+    """
 
     ratios: tuple[tuple[str, float], ...]
     spec: SubnetSpec
@@ -33,7 +42,17 @@ class Point:
 class Space:
     """The uniform sub-networks of a topology: every combination of the axes' ratios.
 
+    topology: the elastic structure of the model.
+    axes: the elastic directions with their ratios.
+    depth_policy: the rule that picks the blocks which a depth ratio keeps.
+
     Raises: SpaceError for an axis that the topology lacks, two axes that cover the same group, or a ratio outside (0, 1].
+
+    ```python
+    from slimformer.axes import Axis, KeepLast, Space
+    halves = Space(supernet.topology, (Axis("width", (1.0, 0.5)),), KeepLast())
+    assert [point.name for point in halves.points()] == ["width1", "width0.5"]
+    ```
     """
 
     topology: Topology
@@ -72,6 +91,7 @@ class Space:
         return tuple(range(num_blocks)) if ratio == 1 else self.depth_policy(num_blocks, ratio)
 
     def point(self, ratios: Mapping[str, float]) -> Point:
+        """The grid point of one ratio for each axis; an axis not given stays whole."""
         ordered = tuple((axis.name, float(ratios.get(axis.name, 1.0))) for axis in self.axes)
         return Point(ordered, self.spec(ratios))
 
@@ -91,9 +111,11 @@ class Space:
         return Space(self.topology, tuple(axis for axis in self.axes if axis.name in names), self.depth_policy)
 
     def largest(self) -> Point:
+        """The grid point of the largest ratio on every axis."""
         return self.point({axis.name: axis.ratios[0] for axis in self.axes})
 
     def smallest(self) -> Point:
+        """The grid point of the smallest ratio on every axis."""
         return self.point({axis.name: axis.ratios[-1] for axis in self.axes})
 
     def random_point(self, generator: Generator) -> Point:

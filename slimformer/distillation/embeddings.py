@@ -21,6 +21,11 @@ class EmbeddingMSE:
     weight: factor of this term in the loss.
     padding: "exclude" leaves out the tokens where `attention_mask` is 0; "include" averages over all (the released code).
     width: the comparison with a teacher of a wider residual stream: "same" refuses it, "first" takes the teacher's first units.
+
+    ```python
+    from slimformer.distillation import TERMS, EmbeddingMSE
+    assert TERMS.name_of(EmbeddingMSE(weight=0.1)) == "embedding_mse"
+    ```
     """
 
     weight: Weight = 1.0

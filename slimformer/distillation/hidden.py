@@ -28,6 +28,11 @@ class HiddenMSE:
         "output" and with the released code's rule "input" give the same teacher states.
     padding: "exclude" leaves out the tokens where `attention_mask` is 0; "include" averages over all (the released code).
     width: the comparison with a teacher of a wider residual stream: "same" refuses it, "first" takes the teacher's first units.
+
+    ```python
+    from slimformer.distillation import TERMS, HiddenMSE
+    assert TERMS.name_of(HiddenMSE(weight=0.1, layer_map="input")) == "hidden_mse"
+    ```
     """
 
     weight: Weight = 1.0

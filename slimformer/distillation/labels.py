@@ -19,6 +19,11 @@ class Labels:
     """The task's own loss on the labels (cross-entropy, or mean square error for regression): no teacher.
 
     weight: factor of this term in the loss.
+
+    ```python
+    from slimformer.distillation import TERMS, Labels
+    assert TERMS.name_of(Labels()) == "labels"
+    ```
     """
 
     weight: Weight = 1.0

@@ -39,6 +39,11 @@ class SoftCrossEntropy:
         among the tokens where `attention_mask` is 1.
     regression: the loss of a head with a single output, for which a softmax is constant: "mse" on the output, or "none" (as
         in the released code, which then trains no head).
+
+    ```python
+    from slimformer.distillation import TERMS, SoftCrossEntropy
+    assert TERMS.name_of(SoftCrossEntropy(temperature=2.0)) == "soft_cross_entropy"
+    ```
     """
 
     weight: Weight = 1.0

@@ -55,7 +55,15 @@ class Every:
 @SAMPLERS.register("largest")
 @dataclass(frozen=True)
 class Largest:
-    """Only the largest sub-network: ordinary training."""
+    """Only the largest sub-network: ordinary training.
+
+    ```python
+    import torch
+    generator = torch.Generator().manual_seed(0)
+    from slimformer.distillation import Largest
+    assert Largest()(space, generator) == [space.topology.full]
+    ```
+    """
 
     def __call__(self, space: Space, generator: Generator) -> Sequence[SubnetSpec]:
         return [space.largest().spec]
@@ -69,6 +77,14 @@ class Sandwich:
     Source: universally slimmable networks (arXiv 1903.05134, section 3.2).
 
     num_random: random sub-networks in each step; duplicates are left out.
+
+    ```python
+    import torch
+    generator = torch.Generator().manual_seed(0)
+    from slimformer.distillation import Sandwich
+    specs = Sandwich(num_random=2)(space, generator)
+    assert specs[0] == space.largest().spec and specs[-1] == space.smallest().spec
+    ```
     """
 
     num_random: Count = 2
@@ -81,7 +97,15 @@ class Sandwich:
 @SAMPLERS.register("one")
 @dataclass(frozen=True)
 class One:
-    """One sub-network of the grid at random (as in SortedNet, arXiv 2309.00255)."""
+    """One sub-network of the grid at random (as in SortedNet, arXiv 2309.00255).
+
+    ```python
+    import torch
+    generator = torch.Generator().manual_seed(0)
+    from slimformer.distillation import One
+    assert len(One()(space, generator)) == 1
+    ```
+    """
 
     def __call__(self, space: Space, generator: Generator) -> Sequence[SubnetSpec]:
         return [space.random_point(generator).spec]
@@ -93,6 +117,13 @@ class Uniform:
     """The largest sub-network and random per-layer ones, each group's size uniform between the smallest and the largest.
 
     num_random: random sub-networks in each step; duplicates are left out.
+
+    ```python
+    import torch
+    generator = torch.Generator().manual_seed(0)
+    from slimformer.distillation import Uniform
+    assert Uniform(num_random=3)(space, generator)[0] == space.largest().spec
+    ```
     """
 
     num_random: Count = 2

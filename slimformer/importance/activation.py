@@ -29,8 +29,9 @@ class ActivationNorm:
         zero; false for the activation norm alone.
 
     ```python
-    from slimformer.importance import SCORERS, ActivationNorm
-    assert SCORERS.describe(ActivationNorm(weighted=False)) == {"name": "activation_norm", "weighted": False}
+    from slimformer.importance import ActivationNorm
+    scores = ActivationNorm(weighted=False)(supernet, batches)
+    assert len(scores["encoder.0.ffn"]) == 64
     ```
     """
 

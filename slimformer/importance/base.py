@@ -56,7 +56,14 @@ def strength(units: Tensor) -> Tensor:
 
 
 def save_scores(scores: Scores, path: Path) -> None:
-    """Write scores as a safetensors file, a tensor for each group."""
+    """Write scores as a safetensors file, a tensor for each group.
+
+    ```python
+    from slimformer.importance import Magnitude, load_scores, save_scores
+    save_scores(Magnitude()(supernet, []), path)
+    scores = load_scores(path, supernet.topology)
+    ```
+    """
     from safetensors.torch import save_file
 
     save_file({name: score.contiguous().cpu() for name, score in scores.items()}, path)

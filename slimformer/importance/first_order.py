@@ -37,7 +37,8 @@ class FirstOrder:
 
     ```python
     from slimformer.importance import FirstOrder
-    scorer = FirstOrder(reduction="sum_of_abs")  # scores = scorer(supernet, batches)
+    scores = FirstOrder(reduction="sum_of_abs")(supernet, batches)
+    assert len(scores["encoder.0.heads"]) == 4
     ```
     """
 

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 @SCORERS.register("magnitude")
 @dataclass(frozen=True)
 class Magnitude:
-    """Norm of the weights that read a unit: no data, no forward pass."""
+    """Norm of the weights that read a unit: no data, no forward pass.
+
+    ```python
+    from slimformer.importance import Magnitude
+    scores = Magnitude()(supernet, batches=[])
+    assert set(scores) == set(supernet.topology.by_name)
+    ```
+    """
 
     needs_data: ClassVar[bool] = False
 

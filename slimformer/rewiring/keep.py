@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 @PASSES.register("keep")
 @dataclass(frozen=True)
 class Keep:
-    """Units in the order of the checkpoint: no rewiring."""
+    """Units in the order of the checkpoint: no rewiring.
+
+    ```python
+    from slimformer.rewiring import Keep
+    assert Keep()(supernet.topology, scores={}).is_identity
+    ```
+    """
 
     def __call__(self, topology: Topology, scores: Scores) -> Rewiring:
         return Rewiring.identity(topology)

@@ -18,6 +18,12 @@ class Shuffle:
     """Units in random order, whatever their importance: the control.
 
     seed: the start of the random generator.
+
+    ```python
+    from slimformer.rewiring import Shuffle
+    rewiring = Shuffle(seed=1)(supernet.topology, scores={})
+    assert not rewiring.is_identity
+    ```
     """
 
     seed: int = 0

@@ -22,8 +22,10 @@ class Sort:
     reverse: least important first, the worst case to compare with.
 
     ```python
-    from slimformer.rewiring import PASSES, Sort
-    assert PASSES.build({"name": "sort", "reverse": True}) == Sort(reverse=True)
+    from slimformer.importance import Magnitude
+    from slimformer.rewiring import Sort
+    rewiring = Sort()(supernet.topology, Magnitude()(supernet, []))
+    rewiring.apply_(supernet)
     ```
     """
 
