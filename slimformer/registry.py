@@ -27,7 +27,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """The form of a component's name: it stands in recipes, on the command line and in tables."""
 
 Count = Annotated[int, Field(ge=0)]
-"""A whole number; where an option says so, 0 means all."""
+"""A whole number of 0 or more; in the options that document it, 0 means all."""
 Positive = Annotated[int, Field(ge=1)]
 """A whole number of 1 or more."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -121,7 +121,7 @@ class Registry(Generic[T]):
             raise UnknownComponentError(self.unknown(name)) from None
 
     def unknown(self, name: object) -> str:
-        """The sentence that says that no component is called `name` and which ones there are."""
+        """The error message for a name that no component has, with the nearest name and all names."""
         close = difflib.get_close_matches(str(name), self._classes, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         return f"no {self.kind} is called {name!r}.{hint} There are: {', '.join(self.names()) or 'none'}"

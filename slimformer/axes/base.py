@@ -87,7 +87,7 @@ def axis_of(name: str) -> ElasticAxis | None:
 
 
 def size_at(group: UnitGroup, ratio: float) -> int:
-    """The number of units of a group that a ratio keeps, rounded as the group's axis says, and at least `group.least`."""
+    """The number of units of a group that a ratio keeps, rounded by the group's axis, and at least `group.least`."""
     axis = axis_of(group.axis)
     return group.at(ratio) if axis is None else max(group.least, axis.size(group.num_units, ratio))
 

@@ -73,7 +73,7 @@ class Space:
         object.__setattr__(self, "axes", tidy)
 
     def ratio_of(self, axis: str, ratios: Mapping[str, float]) -> float:
-        """The ratio that a choice gives to one of the topology's axes; 1 where it says nothing."""
+        """The ratio that a choice gives to one of the topology's axes; 1 where it gives none."""
         return next((ratios[a.name] for a in self.axes if a.covers(axis) and a.name in ratios), 1.0)
 
     def spec(self, ratios: Mapping[str, float]) -> SubnetSpec:
@@ -176,7 +176,7 @@ def check_divisible(space: Space) -> None:
 
 
 def read_ratios(name: str, axes: tuple[Axis, ...]) -> dict[str, float] | None:
-    """The ratio on every axis that a point's name says, axes shortened and whole ones left out; None where it says none."""
+    """The ratio on every axis, from a point's name with axes shortened and whole ones left out; None if it is no such name."""
     import re
 
     ratios = {axis.name: 1.0 for axis in axes}

@@ -50,7 +50,7 @@ def mean_square(student: Tensor, teacher: Tensor, batch: Batch, padding: Padding
 
     student, teacher: Float[Tensor, "batch tokens hidden"]. With padding "exclude" only tokens where `attention_mask` is 1
     count, each example's mean being over its own tokens; with "include" all tokens count (as in the released DynaBERT).
-    Raises: SpaceError where the teacher's stream is wider than the student's, unless `width` says what to compare.
+    Raises: SpaceError where the teacher's stream is wider than the student's, unless `width` is "first".
     """
     if student.shape[-1] != teacher.shape[-1]:
         if width == "same":

@@ -123,7 +123,7 @@ class OneStage:
 @SCHEDULES.register("final_finetuning")
 @dataclass(frozen=True)
 class FinalFinetuning:
-    """A last stage, "final", in which all sub-networks learn from the labels without a teacher; it follows another schedule.
+    """A last stage, "final", in which all sub-networks train on the labels without a teacher; it follows another schedule.
 
     Source: the optional last step of DynaBERT (arXiv 2004.04037, section 3.1).
 
