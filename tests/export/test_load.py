@@ -53,7 +53,7 @@ def test_weights_that_are_not_the_models_are_refused_by_name(folder, change, com
 def test_more_blocks_in_the_configuration_than_in_the_weights_are_refused(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 5}))
-    with pytest.raises(ExportError, match="missing: bert.encoder.layer.4.attention.* and 13 more"):
+    with pytest.raises(ExportError, match=r"missing: bert\.encoder\.layer\.4\..* and 13 more"):
         from_pretrained(folder)
 
 
@@ -88,7 +88,9 @@ def test_a_class_of_ones_own_is_exported_and_loaded_by_giving_it(units, batch, t
     with torch.no_grad():
         found, wanted = from_pretrained(tmp_path / "out", TwoHeads)(ids), supernet.subnet(spec)(ids)
     assert torch.equal(found["topic"], wanted["topic"])
-    with pytest.raises(ExportError, match=r"no class 'TwoHeads'; pass the model's own class, as in from_pretrained\(folder, TwoH"):
+    with pytest.raises(
+        ExportError, match=r"no class 'TwoHeads'; pass the model's own class, as in from_pretrained\(folder, TwoH"
+    ):
         from_pretrained(tmp_path / "out")
 
 
