@@ -3,8 +3,9 @@
 import hashlib
 
 import pytest
+import torch
 
-from slimformer.checkpoints import resolve
+from slimformer.checkpoints import load_with_head, resolve
 from slimformer.errors import CheckpointError
 
 
@@ -102,3 +103,24 @@ def test_a_wrong_hash_is_no_reason_to_take_the_fallback(package):
 def test_a_file_that_should_have_a_hash_and_is_missing_is_an_error(package):
     with pytest.raises(CheckpointError, match=r"pytorch_model.bin is missing, though the recipe gives its hash"):
         resolve(str(package), sha256={"pytorch_model.bin": "00"})
+
+
+def test_an_exported_sub_network_is_a_checkpoint_with_its_head_or_a_new_one(supernet, batch, tmp_path):
+    spec = supernet.topology.spec({"encoder.0.heads": 2, "encoder.1.ffn": 8}, {"encoder": (0, 1, 3)})
+    small = supernet.extract(spec)
+    small.save_pretrained(tmp_path)
+    kept = load_with_head("AutoModelForSequenceClassification", str(tmp_path), "sdpa").eval()
+    with torch.no_grad():
+        assert torch.equal(kept(**batch).logits, small(**batch).logits)
+    other = load_with_head("AutoModelForTokenClassification", str(tmp_path), "sdpa", {"num_labels": 5}).eval()
+    assert other(batch["input_ids"]).logits.shape == (*batch["input_ids"].shape, 5)
+    new = load_with_head("AutoModelForSequenceClassification", f"new:{tmp_path}", "sdpa")
+    assert {name: p.shape for name, p in new.named_parameters()} == {name: p.shape for name, p in small.named_parameters()}
+
+
+def test_the_number_type_of_a_checkpoint_is_noted_where_it_is_not_float32(supernet, tmp_path):
+    supernet.model.save_pretrained(tmp_path / "whole")
+    supernet.model.half().save_pretrained(tmp_path / "half")
+    whole, half = (load_with_head("AutoModelForSequenceClassification", str(tmp_path / n), "sdpa") for n in ("whole", "half"))
+    assert not hasattr(whole.config, "checkpoint_dtype")
+    assert (half.config.checkpoint_dtype, half.dtype) == ("float16", torch.float32)

@@ -33,7 +33,7 @@ class TimmEva:
 
     def topology(self, model: Any) -> Topology:
         groups = [_neurons(model, block) for block in range(len(model.blocks))]
-        return Topology(tuple(groups), (BlockStack("encoder", "depth", "blocks", len(model.blocks), config_field=""),))
+        return Topology(tuple(groups), (BlockStack("encoder", "depth", "blocks", len(model.blocks), config_field="depth"),))
 
     def example(self, model: Any, batch_size: int, length: int) -> Batch:
         patches = model.patch_embed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,16 +41,28 @@ def from_pretrained(
             config = getattr(model_class, "config_class").from_pretrained(folder)  # noqa: B009
         cls: Any = class_for(config, model_class)
         options = {"attn_implementation": attention} if attention else {}
-        model, report = (_poisoned(cls) if poisoned else cls).from_pretrained(
-            folder, config=config, ignore_mismatched_sizes=True, output_loading_info=True, **options
-        )
+        with _without_report():
+            model, report = (_poisoned(cls) if poisoned else cls).from_pretrained(
+                folder, config=config, ignore_mismatched_sizes=True, output_loading_info=True, **options
+            )
         check_complete(report)
     except Exception as error:  # json, safetensors and the hub each have their own
-        raise ExportError(
-            f"{folder} holds no exported model ({first_line(error)}): give a folder made by 'slimformer export'"
-        ) from error
+        reason = str(error) if isinstance(error, ExportError) else first_line(error)
+        raise ExportError(f"{folder} holds no exported model ({reason}): give a folder made by 'slimformer export'") from error
     loaded: nn.Module = model.eval()
     return loaded
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Meanwhile transformers logs no table of the keys that do not fit: the error names them."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def load_again(model: nn.Module, folder: str | Path) -> nn.Module:

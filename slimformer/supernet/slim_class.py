@@ -99,5 +99,8 @@ def modeling_code(base: type) -> str:
         '        before = swap_fields_(config, config.slimformer.get("build", {}))\n'
         "        super().__init__(config, *args, **kwargs)\n"
         "        swap_fields_(config, before)\n"
-        "        resize_layers_(self, config.slimformer)\n"
+        "        resize_layers_(self, config.slimformer)\n\n"
+        "    @classmethod\n"
+        "    def is_custom_code(cls):\n"
+        "        return False  # its weights are named in the files as the stock class's are\n"
     )

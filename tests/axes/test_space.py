@@ -8,6 +8,8 @@ from hypothesis import given, strategies as st
 
 from slimformer import Axis, Space
 from slimformer.axes import DEPTH_POLICIES, count
+from slimformer.axes.space import check_divisible
+from slimformer.backbones import Slice, Topology, UnitGroup
 from slimformer.errors import SpaceError
 
 PAPER = "keep_last"
@@ -168,3 +170,14 @@ def test_random_points_follow_the_generator_and_reach_the_whole_grid(space) -> N
 
     assert draw() == draw()
     assert set(draw()) == {point.name for point in space.points()}
+
+
+def test_an_axis_along_which_nothing_can_be_left_out_is_refused_before_a_run() -> None:
+    single = UnitGroup("a", "width.heads", 1, (Slice("a.bias", 0),))
+    many = UnitGroup("b", "width.ffn", 4, (Slice("b.bias", 0),))
+    topology = Topology((single, many), ())
+    policy = DEPTH_POLICIES.build("keep_last")
+    with pytest.raises(SpaceError, match=r"'width.heads' cannot be below 1 .* one unit in each group .* Leave the axis out"):
+        check_divisible(Space(topology, (Axis("width.heads", (1.0, 0.5)),), policy))
+    check_divisible(Space(topology, (Axis("width", (1.0, 0.5)),), policy))
+    check_divisible(Space(topology, (Axis("width.heads", (1.0,)),), policy))

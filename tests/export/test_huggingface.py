@@ -13,10 +13,15 @@ from safetensors.torch import load_file
 
 import slimformer
 from slimformer import SuperNet
-from slimformer.backbones import backbone_for
+from slimformer.backbones import BlockStack, Slice, Topology, UnitGroup, backbone_for
 from slimformer.errors import ExportError, RunError
 from slimformer.export import export, from_pretrained
+from slimformer.export.check import difference, run
+from slimformer.export.huggingface import dtype_of
+from slimformer.supernet.configuration import auto_classes
+from slimformer.testing import Case, random_specs
 from tests.conftest import build_tiny, build_tokenizer
+from tests.families import FAMILIES, SWIN_SIZES, TIMM_SIZES, build_wrapped_timm, few_specs, scatter_
 
 LABELS = {0: "no", 1: "yes", 2: "maybe"}
 AUTO = transformers.AutoModelForSequenceClassification
@@ -243,3 +248,139 @@ def test_a_folder_that_is_no_export_is_one_line_that_says_what_to_give(damage, i
     ) as caught:
         from_pretrained(out)
     assert "\n" not in str(caught.value)
+
+
+def test_a_body_without_a_head_loads_into_its_own_class_and_its_auto_class(batch, tmp_path):
+    ids = {"input_ids": batch["input_ids"]}
+    model = build_tiny("Bert", "Model")
+    supernet = SuperNet(model, backbone_for(model).topology(model))
+    spec = narrow_specs(supernet.topology)["layers and depth"]
+    export(supernet, spec, None, ids, tmp_path / "out")
+    with torch.no_grad():
+        wanted = supernet.subnet(spec)(**ids)
+        for loaded in (
+            from_pretrained(tmp_path / "out"),
+            transformers.AutoModel.from_pretrained(tmp_path / "out", trust_remote_code=True).eval(),
+        ):
+            found = loaded(**ids)
+            assert torch.equal(found.last_hidden_state, wanted.last_hidden_state)
+            assert torch.equal(found.pooler_output, wanted.pooler_output)
+
+
+@pytest.mark.parametrize("name", ["beitv2_base_patch16_224", "eva02_tiny_patch14_224", "swin_tiny_patch4_window7_224"])
+def test_fewer_blocks_of_a_wrapped_timm_model_are_exported(name, tmp_path):
+    sizes = {key: value for key, value in (SWIN_SIZES if "swin" in name else TIMM_SIZES).items() if key != "num_classes"}
+    model = build_wrapped_timm(name, "sdpa", **sizes | ({"init_values": 1.0} if "beit" in name else {}))
+    supernet = SuperNet(model, backbone_for(model).topology(model))
+    spec = supernet.topology.spec({}, {stack.name: (stack.num_blocks - 1,) for stack in supernet.topology.stacks})
+    example = {"pixel_values": torch.randn(2, *backbone_for(model).example(model, 1, 1)["pixel_values"].shape[1:])}
+    is_stock = export(supernet, spec, None, example, tmp_path / "out")
+    assert is_stock is ("swin" not in name)  # the arguments of a Swin name no blocks, and every second one is of another kind
+    loaded = transformers.AutoModelForImageClassification.from_pretrained(tmp_path / "out", trust_remote_code=True).eval()
+    torch.testing.assert_close(logits(loaded, example), logits(supernet.subnet(spec), example))
+
+
+def test_a_class_whose_weights_are_renamed_when_saved_keeps_its_name(tmp_path):
+    config = transformers.GPTNeoXConfig(
+        hidden_size=32, num_attention_heads=4, num_hidden_layers=2, intermediate_size=48, vocab_size=60, bos_token_id=0,
+        eos_token_id=0,
+    )  # fmt: skip
+    model = transformers.GPTNeoXForCausalLM(config).eval()
+    slices = [Slice("gpt_neox.layers.0.mlp.dense_h_to_4h.weight", 0), Slice("gpt_neox.layers.0.mlp.dense_h_to_4h.bias", 0)]
+    slices.append(Slice("gpt_neox.layers.0.mlp.dense_4h_to_h.weight", 1))
+    supernet = SuperNet(model, Topology((UnitGroup("ffn", "width.ffn", 48, tuple(slices)),), ()))
+    spec, ids = supernet.topology.spec({"ffn": 16}, {}), {"input_ids": torch.arange(12).view(2, 6)}
+    export(supernet, spec, None, ids, tmp_path / "out")
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", trust_remote_code=True).eval()
+    assert torch.equal(logits(loaded, ids), logits(supernet.subnet(spec), ids))
+
+
+def test_a_stack_that_no_field_of_the_configuration_counts_loses_its_blocks_all_the_same(tmp_path):
+    tower = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+    config = transformers.SiglipConfig(
+        vision_config=tower | {"image_size": 12, "patch_size": 4},
+        text_config=tower | {"vocab_size": 60, "max_position_embeddings": 10},
+    )
+    model = scatter_(transformers.SiglipModel(config))
+    path = "text_model.encoder.layers"
+    supernet = SuperNet(model, Topology((), (BlockStack("text", "depth", path, 3, config_field=""),)))
+    spec = supernet.topology.spec({}, {"text": (0, 2)})
+    inputs = {"input_ids": torch.randint(3, 60, (3, 10)), "pixel_values": torch.randn(3, 3, 12, 12)}
+    export(supernet, spec, None, inputs, tmp_path / "out")
+    loaded = from_pretrained(tmp_path / "out")
+    assert len(loaded.get_submodule(path)) == 2
+    with torch.no_grad():
+        found, wanted = loaded(**inputs).logits_per_image, supernet.subnet(spec)(**inputs).logits_per_image
+    assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["both", "heads"])
+def test_the_number_type_of_an_export_can_be_chosen(dtype, kind, inputs, tmp_path):
+    supernet = net("Bert")
+    spec = (stock_specs(supernet.topology) | narrow_specs(supernet.topology))[kind]
+    export(supernet, spec, None, inputs, tmp_path / "out", dtype)
+    assert {tensor.dtype for tensor in load_file(tmp_path / "out" / "model.safetensors").values()} == {dtype}
+    assert from_pretrained(tmp_path / "out").dtype == dtype
+    assert next(supernet.parameters()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("family", ["BERT", "Llama", "Gemma-3", "ViT", "Qwen3"])
+def test_a_super_network_in_half_precision_is_exported_as_it_is(family, tmp_path):
+    model = FAMILIES[family].build("eager").to(torch.bfloat16)
+    backbone = backbone_for(model)
+    supernet = SuperNet(model, backbone.topology(model))
+    export(supernet, few_specs(model)[2], None, backbone.example(model, 2, 8), tmp_path / "out")
+    assert from_pretrained(tmp_path / "out").dtype == torch.bfloat16
+
+
+def test_the_number_type_is_the_named_one_else_the_checkpoints(supernet):
+    assert dtype_of(supernet) is None
+    supernet.model.config.checkpoint_dtype = "float16"
+    assert dtype_of(supernet) is torch.float16
+    assert dtype_of(supernet, "float32") is torch.float32
+    with pytest.raises(ExportError, match="no number type 'int8' for exports: write one of float32, float16, bfloat16"):
+        dtype_of(supernet, "int8")
+
+
+def test_an_export_says_nothing_of_the_number_type_of_the_checkpoint(inputs, tmp_path):
+    supernet = net("Bert")
+    supernet.model.config.checkpoint_dtype = "float16"
+    export(supernet, supernet.topology.full, None, inputs, tmp_path / "out", dtype_of(supernet))
+    assert "checkpoint_dtype" not in json.loads((tmp_path / "out" / "config.json").read_text())
+    assert supernet.model.config.checkpoint_dtype == "float16"
+
+
+def test_a_body_whose_weights_are_renamed_when_saved_loads_with_the_code_in_its_folder(tmp_path):
+    config = transformers.ViTConfig(
+        hidden_size=32, num_attention_heads=4, num_hidden_layers=2, intermediate_size=48, image_size=12, patch_size=4
+    )
+    model = scatter_(transformers.ViTModel(config))
+    supernet = SuperNet(model, backbone_for(model).topology(model))
+    spec, images = supernet.topology.spec({"encoder.0.heads": 2}, {}), {"pixel_values": torch.randn(2, 3, 12, 12)}
+    export(supernet, spec, None, images, tmp_path / "out")
+    with torch.no_grad():
+        wanted = supernet.subnet(spec)(**images)
+        for loaded in (
+            from_pretrained(tmp_path / "out"),
+            transformers.AutoModel.from_pretrained(tmp_path / "out", trust_remote_code=True).eval(),
+        ):
+            assert torch.equal(loaded(**images).last_hidden_state, wanted.last_hidden_state)
+
+
+@pytest.mark.parametrize("family", ["Mixtral", "T5", "CLIP", "ModernBERT"])
+def test_a_stranger_loads_and_saves_what_slimformer_exported(family, tmp_path):
+    model = FAMILIES[family].build("eager")
+    supernet = SuperNet(model, backbone_for(model).topology(model))
+    spec = random_specs(supernet.topology, 1, torch.Generator().manual_seed(3))[0]
+    example = Case.of(backbone_for(model), model, specs=[spec]).batch
+    export(supernet, spec, None, example, tmp_path / "out")
+    options = {"attn_implementation": "eager", "trust_remote_code": True}
+    experts = getattr(model.config, "_experts_implementation", None)
+    options |= {"experts_implementation": experts} if experts else {}
+    auto = getattr(transformers, auto_classes(model)[0])
+    loaded = auto.from_pretrained(tmp_path / "out", **options).eval()
+    loaded.save_pretrained(tmp_path / "again")
+    again = auto.from_pretrained(tmp_path / "again", **options).eval()
+    wanted = run(supernet.subnet(spec), example)
+    assert difference(wanted, run(loaded, example)) == difference(wanted, run(again, example)) == ""

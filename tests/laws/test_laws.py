@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from slimformer import Axis, Space, SuperNet, testing
 from slimformer.axes import DEPTH_POLICIES
 from slimformer.backbones import Attribute, Slice, Topology, UnitGroup, backbone_for
 from slimformer.costs import COSTS
-from slimformer.supernet import SubnetSpec
+from slimformer.supernet import SubnetSpec, network
+from slimformer.testing.saving import spec_of_each_kind
 from tests.families import few_specs
 
 TWELVE = {"num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 48, "intermediate_size": 24}
@@ -245,3 +247,28 @@ def test_a_switch_that_does_nothing_breaks_law_8(case, monkeypatch) -> None:
     monkeypatch.setattr(SuperNet, "subnet", lambda supernet, spec: supernet.model)
     with pytest.raises(AssertionError, match="law 8 "):
         testing.check_specs_differ(case)
+
+
+def test_a_configuration_that_is_not_written_breaks_law_9(case, monkeypatch) -> None:
+    monkeypatch.setattr(network, "configure_", lambda *arguments: None)
+    with pytest.raises(AssertionError, match="law 9 "):
+        testing.check_saving(case)
+
+
+def test_a_tensor_that_is_not_saved_breaks_law_9(case, monkeypatch) -> None:
+    def save_less(model, folder) -> None:
+        weights = model.state_dict()
+        del weights["classifier.bias"]
+        PreTrainedModel.save_pretrained(model, folder, state_dict=weights)
+
+    monkeypatch.setattr(type(case.model), "save_pretrained", save_less)
+    with pytest.raises(AssertionError, match=r"law 9 .* missing: classifier.bias"):
+        testing.check_saving(case)
+
+
+def test_law_9_is_checked_on_a_spec_of_each_kind(case) -> None:
+    kinds = spec_of_each_kind(case)
+    assert kinds[0] == case.topology.full
+    assert 4 <= len(kinds) <= 6
+    assert any(len(spec.blocks["encoder"]) < 4 and set(spec.units.values()) == {4, 64} for spec in kinds)
+    assert any(len(set(spec.units.values())) > 2 for spec in kinds)

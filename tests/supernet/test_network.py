@@ -12,6 +12,7 @@ from slimformer import SubnetSpec, SuperNet, Topology
 from slimformer.backbones import Slice, UnitGroup, backbone_for
 from slimformer.errors import TopologyError
 from slimformer.testing import random_specs
+from tests.families import FAMILIES
 
 
 @pytest.fixture
@@ -219,3 +220,24 @@ def test_a_topology_of_another_model_is_refused(bert) -> None:
     group = UnitGroup("heads", "width", 4, (Slice("gpt.attention.weight", 0),))
     with pytest.raises(TopologyError, match=r"gpt.attention.weight"):
         SuperNet(bert, Topology((group,), ()))
+
+
+def test_the_units_of_a_slice_are_a_view_with_the_units_first(supernet) -> None:
+    group = supernet.topology.by_name["encoder.1.heads"]
+    output = next(part for part in group.slices if part.reads)
+    units = supernet.units(group, output)
+    weight = supernet.model.bert.encoder.layer[1].attention.output.dense.weight
+    assert units.shape == (4, 8, 32)
+    assert torch.equal(units[2, 3], weight[:, 2 * 8 + 3])
+    with torch.no_grad():
+        units[2].zero_()
+    assert not weight[:, 16:24].any()
+
+
+def test_the_units_of_a_fused_part_begin_at_its_start() -> None:
+    model = FAMILIES["GPT-2"].build("eager")
+    supernet = SuperNet(model, backbone_for(model).topology(model))
+    group = supernet.topology.by_name["decoder.0.heads"]
+    values = [part for part in group.slices if part.parameter.endswith("c_attn.weight")][2]
+    weight = model.transformer.h[0].attn.c_attn.weight
+    assert torch.equal(supernet.units(group, values)[1, 0], weight[:, 2 * 32 + 8])

@@ -9,6 +9,7 @@ import pytest
 from slimformer import SubnetSpec, Topology
 from slimformer.errors import TopologyError
 from slimformer.supernet import BlockStack, Slice, UnitGroup, renumber
+from slimformer.supernet.topology import indivisible_axes
 
 
 @pytest.fixture
@@ -186,3 +187,29 @@ def test_parts_of_one_dimension_in_two_groups_are_refused() -> None:
     groups = tuple(UnitGroup(name, "width", 3, (Slice("w", 0, 1, start),)) for name, start in (("a", 0), ("b", 3)))
     with pytest.raises(TopologyError, match="group 'a': 'w' has 6 entries"):
         Topology(groups, ()).check({"w": (6,)})
+
+
+def test_the_block_of_a_group_is_its_index_in_the_stack(supernet):
+    topology = supernet.topology
+    assert topology.block_of("encoder.2.heads") == 2
+    assert topology.block_of(topology.by_name["encoder.3.ffn"]) == 3
+    with pytest.raises(TopologyError, match=r"no group called 'encoder\.9\.heads'"):
+        topology.block_of("encoder.9.heads")
+
+
+def test_a_group_that_lies_in_several_blocks_or_none_has_no_block():
+    slices = (Slice("blocks.0.bias", 0), Slice("blocks.1.bias", 0))
+    outside = UnitGroup("outside", "width", 4, (Slice("head.bias", 0),))
+    topology = Topology((UnitGroup("both", "width", 4, slices), outside), (BlockStack("s", "depth", "blocks", 2),))
+    assert (topology.block_of("both"), topology.block_of("outside")) == (None, None)
+
+
+def test_axes_along_which_nothing_can_be_left_out_are_named_with_the_reason():
+    single = UnitGroup("a", "width.heads", 1, (Slice("a.bias", 0),))
+    pair = UnitGroup("b", "width.experts", 2, (Slice("b.bias", 0),), least=2)
+    many = UnitGroup("c", "width.ffn", 4, (Slice("c.bias", 0),))
+    topology = Topology((single, pair, many), (BlockStack("s", "depth", "blocks", 1),))
+    reasons = indivisible_axes(topology)
+    assert set(reasons) == {"width.heads", "width.experts", "depth"}
+    assert "one unit in each group" in reasons["width.heads"]
+    assert "2 units in each group, and none can do with fewer" in reasons["width.experts"]
