@@ -16,6 +16,7 @@ from torch import Generator, nn
 from slimformer import testing
 from slimformer.backbones.layers import is_linear
 from slimformer.discovery.nan_tracing import Recording, Tracer
+from slimformer.discovery.source_check import is_identifier
 from slimformer.discovery.units import Candidate, Tie, find_units
 from slimformer.errors import TopologyError
 from slimformer.supernet.network import SuperNet
@@ -171,7 +172,8 @@ def _stack(model: nn.Module, path: str, blocks: Sequence[nn.Module]) -> BlockSta
 
 def _config(model: nn.Module) -> dict[str, Any]:
     config: Any = getattr(model, "config", None)
-    return config.to_dict() if hasattr(config, "to_dict") else {}
+    fields = config.to_dict() if hasattr(config, "to_dict") else {}
+    return {name: value for name, value in fields.items() if is_identifier(str(name))}
 
 
 def _is_depth(model: nn.Module, stack: BlockStack, batch: Batch, refusals: dict[str, str], tolerance: float) -> bool:
