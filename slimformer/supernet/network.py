@@ -25,6 +25,7 @@ from slimformer.supernet.clone import ParameterMap, copy_stack, fuse_, join, par
 from slimformer.supernet.config_fields import PLACES
 from slimformer.supernet.live import Gradients, LiveCache, LiveNetwork, Watch
 from slimformer.supernet.spec import SubnetSpec
+from slimformer.supernet.ties import check_ties
 from slimformer.supernet.topology import Topology
 
 # The gradient of a view is a slice of a larger buffer on purpose: one buffer for all sub-networks is what saves memory.
@@ -57,6 +58,7 @@ class SuperNet(nn.Module):
     def __init__(self, model: nn.Module, topology: Topology, *, max_live: int = MAX_LIVE) -> None:
         super().__init__()
         topology.check({name: p.shape for name, p in model.named_parameters(remove_duplicate=False)})
+        check_ties(model, topology)
         self.model = model
         self.topology = topology
         self._pick_shared_inputs_()
