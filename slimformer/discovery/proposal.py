@@ -16,6 +16,7 @@ from torch import Generator, nn
 from slimformer import testing
 from slimformer.backbones.layers import is_linear
 from slimformer.discovery.nan_tracing import Recording, Tracer
+from slimformer.discovery.config_search import depth_field, fields_of, list_fields, unseen_windows
 from slimformer.discovery.source_check import is_identifier
 from slimformer.discovery.units import Candidate, Tie, find_units
 from slimformer.errors import TopologyError
@@ -92,17 +93,23 @@ class Described:
         return self.batch
 
 
-def propose(model: nn.Module, batch: Batch, advance: Advance = lambda step: None, tolerance: float = 1e-4) -> Proposal:
+def propose(model: nn.Module, batch: Batch, advance: Advance = lambda step: None, tolerance: float | None = None) -> Proposal:
     """Find unit groups and block stacks of any model by running it, and keep what passes the laws.
 
     Units are found by poisoning: see `slimformer.proposal.units`. Each group is checked in its block, each stack in the model,
     and at last the whole topology with `slimformer.testing.check_backbone`'s checks. The model is left as it was.
 
-    batch: the keyword arguments of one call, two examples or more, without padding.
+    What did not run in the trace is not proven, and is named among the refusals.
+
+    batch: the keyword arguments of one call, two examples or more, without padding; every argument that the model offers, and
+        more tokens than the windows of its attention.
+    tolerance: the largest difference that counts as float error, that of the model's number type unless it is given.
     Raises: TopologyError where nothing could be proven elastic, or not the whole of it together.
     """
+    if tolerance is None:
+        tolerance = testing.TOLERANCES.get(next(model.parameters()).dtype, testing.TOLERANCES[torch.float32])
     model = _scattered(model)
-    refusals: dict[str, str] = {}
+    refusals: dict[str, str] = unseen_windows(model, batch) | _unused(model, batch)
     stacks: list[Stack] = []
     for found in _containers(model, batch):
         advance(f"tracing {found.path or type(model).__name__}")
@@ -133,6 +140,19 @@ def _scattered(model: nn.Module) -> nn.Module:
     return model
 
 
+def _unused(model: nn.Module, batch: Batch) -> dict[str, str]:
+    """The outermost modules with weights that the trace does not use, each with the reason to refuse it."""
+    model.zero_grad()
+    outputs = testing.tensors_of(model(**batch))
+    torch.stack([tensor.float().sum() for tensor in outputs if tensor.requires_grad]).sum().backward()
+    names = {module_name for module_name, _ in model.named_modules()}
+    idle = [n for n in sorted(names) if n and any(True for _ in model.get_submodule(n).parameters())
+            and all(p.grad is None for p in model.get_submodule(n).parameters())]  # fmt: skip
+    model.zero_grad()
+    outermost = [name for name in idle if not any(name.startswith(f"{other}.") for other in idle)]
+    return dict.fromkeys(outermost, "it did not run in the trace, so that nothing is proven of it")
+
+
 def _containers(model: nn.Module, batch: Batch) -> list[BlockStack]:
     """The outermost lists of modules of one class that run once each, in order; the whole model where there is none."""
     order: list[nn.Module] = []
@@ -158,22 +178,12 @@ def _short(path: str) -> str:
 
 
 def _stack(model: nn.Module, path: str, blocks: Sequence[nn.Module]) -> BlockStack:
-    fields = _config(model)
-    named = [name for name, value in fields.items() if value == len(blocks) and type(value) is int and "layer" in name]
-    field = sorted(named, key=lambda name: (name != "num_hidden_layers", name))[:1]
-    lists = tuple(name for name, value in fields.items() if isinstance(value, list) and len(value) == len(blocks))
     indices = [{k for part in block.modules() for k, v in vars(part).items() if v is n} for n, block in enumerate(blocks)]
-    index = sorted(name for name in set.intersection(*indices) if not name.startswith("_"))[:1]
+    index = sorted(name for name in set.intersection(*indices) if not name.startswith("_") and is_identifier(name))[:1]
     return BlockStack(
-        "", "depth", path, len(blocks), config_field=next(iter(field), ""), config_lists=lists,
-        index_attribute=next(iter(index), "layer_idx"),
+        "", "depth", path, len(blocks), config_field=depth_field(model, path, len(blocks)),
+        config_lists=list_fields(model, path, len(blocks)), index_attribute=next(iter(index), "layer_idx"),
     )  # fmt: skip
-
-
-def _config(model: nn.Module) -> dict[str, Any]:
-    config: Any = getattr(model, "config", None)
-    fields = config.to_dict() if hasattr(config, "to_dict") else {}
-    return {name: value for name, value in fields.items() if is_identifier(str(name))}
 
 
 def _is_depth(model: nn.Module, stack: BlockStack, batch: Batch, refusals: dict[str, str], tolerance: float) -> bool:
@@ -187,7 +197,7 @@ def _is_depth(model: nn.Module, stack: BlockStack, batch: Batch, refusals: dict[
             case = testing.Case(Described(topology, batch), model, topology, batch, specs, tolerance, 0)
             for check in (testing.check_masking, testing.check_specs_differ):  # a case for each, as it keeps its extractions
                 check(case)
-    except AssertionError as error:
+    except (AssertionError, TopologyError) as error:
         refusals[stack.path] = f"its blocks cannot be dropped: {_reason(error)}"
         return False
     return True
@@ -322,7 +332,7 @@ def _places(block: nn.Module, candidate: Candidate) -> list[tuple[str, str]]:
         for key, value in vars(module).items():
             if type(value) is int and value > 0 and value % candidate.number == 0 and key not in own:
                 places.append((name, key))
-        fields = _config(module)
+        fields = fields_of(module)
         heads = [key for key, value in fields.items() if "heads" in key and type(value) is int and value]
         places += [(name, f"config.{key}") for key in heads if fields[key] % candidate.number == 0]
     return places
@@ -398,7 +408,7 @@ def config_field(model: nn.Module, pattern: Pattern) -> str:
     if pattern.kind != "ffn":
         return ""
     words = ("ffn", "intermediate", "inner", "mlp", "hidden_dim")
-    fields = _config(model)
+    fields = fields_of(model)
     named = [n for n, value in fields.items() if value == pattern.candidate.number and any(word in n for word in words)]
     return named[0] if len(named) == 1 else ""
 
