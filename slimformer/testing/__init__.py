@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         is_part_of as is_part_of,
         masked as masked,
     )
+    from slimformer.testing.verification import verify as verify
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
@@ -63,5 +64,6 @@ __getattr__, __dir__, __all__ = lazy_names(
             "is_part_of",
             "masked",
         ],
+        "verification": ["verify"],
     },
 )
