@@ -19,11 +19,15 @@ from slimformer.axes.space import Space
 from slimformer.backbones.base import BACKBONES, Backbone, backbone_for, backbones_for
 from slimformer.costs.base import COSTS, Workload, counted_costs
 from slimformer.discovery import Proposal, backbone_name, plugin_source, propose
+from slimformer.discovery.config_search import nested_fields
 from slimformer.errors import CheckpointError, TopologyError, WorkloadError
 from slimformer.plugins import load_file
 from slimformer.supernet.network import SuperNet
 from slimformer.supernet.outputs import Batch
 from slimformer.supernet.topology import Topology, UnitGroup
+
+LONGEST_TRACE = 62
+"""Windows of the attention up to this many tokens are traced beyond; longer ones are named among what was not proven."""
 
 TRACED = 2, 6
 """Examples, and tokens in each, with which an unknown model is traced."""
@@ -165,6 +169,12 @@ def _canonical(topology: Topology) -> Any:
     return frozenset(map(plain, topology.groups)), topology.stacks
 
 
+def traced_length(model: nn.Module) -> int:
+    """The number of tokens of a trace: more than each window of the attention has, as far as 64 tokens show it."""
+    windows = [v for n, v in nested_fields(model).items() if "window" in n and type(v) is int and v < LONGEST_TRACE]
+    return max([TRACED[1], *(window + 2 for window in windows)])
+
+
 def example_inputs(model: Any) -> Batch:
     """Random inputs for a transformers model that reads token ids or images, by the names of its forward's arguments.
 
@@ -174,11 +184,19 @@ def example_inputs(model: Any) -> Batch:
 
     names = inspect.signature(model.forward).parameters
     generator = torch.Generator().manual_seed(0)
+    if type(model).__name__.endswith("ForMultipleChoice"):
+        raise WorkloadError(
+            f"{type(model).__name__} reads several choices for each example, which cannot be guessed: "
+            "propose a topology in Python, with slimformer.discovery.propose(model, batch)"
+        )
     if "input_ids" in names:
-        ids = [torch.randint(3, model.config.vocab_size, TRACED, generator=generator) for _ in range(2)]
+        shape = TRACED[0], traced_length(model)
+        ids = [torch.randint(3, model.config.vocab_size, shape, generator=generator) for _ in range(2)]
         batch = {"input_ids": ids[0]}
         if "attention_mask" in names:
-            batch["attention_mask"] = torch.ones(TRACED, dtype=torch.long)
+            batch["attention_mask"] = torch.ones(shape, dtype=torch.long)
+        if "token_type_ids" in names and getattr(model.config, "type_vocab_size", 0) > 1:
+            batch["token_type_ids"] = ids[0] % 2
         if "decoder_input_ids" in names:
             batch["decoder_input_ids"] = ids[1]
         return batch

@@ -9,9 +9,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from slimformer.backbones.layers import is_linear, type_of
-from slimformer.discovery.proposal import Pattern, Proposal, Stack, common_parent, config_field
-from slimformer.discovery.source_check import check_source, checked_identifier, checked_path, in_docstring, is_identifier, quoted
-from slimformer.discovery.units import Tie
+from slimformer.discovery.patterns import Pattern, common_parent, config_field
+from slimformer.discovery.proposal import Proposal, Stack
+from slimformer.discovery.source_check import (
+    check_source,
+    checked_identifier,
+    checked_path,
+    in_docstring,
+    is_identifier,
+    quoted,
+)
+from slimformer.discovery.units import CoupledUnits
 from slimformer.supernet.outputs import Batch
 
 WIDTH = 120
@@ -150,7 +158,9 @@ def _function(model: nn.Module, block: nn.Module, pattern: Pattern) -> list[str]
             parts += _slices(block, tie)
     parts += [f'*reads(model, f"{{block}}{checked_path(reader)}", number)' for reader in candidate.readers]
     kept = [
-        f'*counts(model, f"{{block}}{checked_path(module)}"' + (".rstrip('.')" if not module else "") + f", number, {_quoted(keys)})"
+        f'*counts(model, f"{{block}}{checked_path(module)}"'
+        + (".rstrip('.')" if not module else "")
+        + f", number, {_quoted(keys)})"
         for module, keys in pattern.counts.items()
         if keys
     ]
@@ -165,7 +175,7 @@ def _function(model: nn.Module, block: nn.Module, pattern: Pattern) -> list[str]
     ]
 
 
-def _slices(block: nn.Module, tie: Tie) -> list[str]:
+def _slices(block: nn.Module, tie: CoupledUnits) -> list[str]:
     owner, _, leaf = tie.source.name.rpartition(".")
     sizes = {part.unit_size for part in tie.parts}
     parts = f", parts={len(tie.parts)}" if len(tie.parts) > 1 else ""
@@ -236,7 +246,7 @@ def _example(model: nn.Module, batch: Mapping[str, Tensor]) -> list[str]:
     if len(batch) == 1 and next(iter(batch.values())).dim() == 4:
         name, tensor = next(iter(batch.items()))
         sizes = ", ".join(map(str, tensor.shape[1:]))
-        return [f'        return image_example({quoted(name)}, (batch_size, {sizes}), model)']
+        return [f"        return image_example({quoted(name)}, (batch_size, {sizes}), model)"]
     parts = [f"            {quoted(name)}: {_tensor(name, tensor)}," for name, tensor in batch.items()]
     return ["        return {", *parts, "        }"]
 

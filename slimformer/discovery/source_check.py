@@ -30,7 +30,9 @@ NODES = (
 
 def is_identifier(name: str) -> bool:
     """Whether a name, or each part of a dotted one, may stand in generated code: a Python identifier that is not private."""
-    return all(p.isidentifier() and p.isascii() and not keyword.iskeyword(p) and not p.startswith("__") for p in name.split("."))
+    return all(
+        p.isidentifier() and p.isascii() and not keyword.iskeyword(p) and not p.startswith("__") for p in name.split(".")
+    )
 
 
 def checked_path(path: str) -> str:

@@ -85,7 +85,9 @@ def _expect_close(found: Sequence[Tensor], wanted: Sequence[Tensor], tolerance: 
             raise AssertionError(f"a tensor has shape {tuple(one.shape)} instead of {tuple(other.shape)}")
         difference = (one - other).abs()
         if not torch.equal(one, other) and not bool(difference.max() <= tolerance * other.abs().max().clamp(min=1e-30)):
-            raise AssertionError(f"outputs differ by {float(difference.max()):.2g}, the largest being {float(other.abs().max()):.2g}")
+            raise AssertionError(
+                f"outputs differ by {float(difference.max()):.2g}, the largest being {float(other.abs().max()):.2g}"
+            )
 
 
 @contextmanager
@@ -105,4 +107,6 @@ def _law(title: str) -> Iterator[None]:
         yield
     except Exception as error:  # a wrong topology can break a model's forward in any way
         text = str(error).partition("\n")[0]
-        raise TopologyError(f"the topology does not fit this model: law {title} is broken: {type(error).__name__}: {text}") from error
+        raise TopologyError(
+            f"the topology does not fit this model: law {title} is broken: {type(error).__name__}: {text}"
+        ) from error

@@ -44,9 +44,11 @@ def test_blocks_that_go_by_their_place_break_law_3(bert, supernet, batch) -> Non
     for index, layer in enumerate(layers):
         layer.layer_idx = index
         layer.register_forward_hook(
-            lambda module, args, output: output * (1 + module.layer_idx)
-            if isinstance(output, torch.Tensor)
-            else (output[0] * (1 + module.layer_idx), *output[1:])
+            lambda module, args, output: (
+                output * (1 + module.layer_idx)
+                if isinstance(output, torch.Tensor)
+                else (output[0] * (1 + module.layer_idx), *output[1:])
+            )
         )
     with pytest.raises(TopologyError, match="law 3"):
         verify(SuperNet(bert, supernet.topology), batch)

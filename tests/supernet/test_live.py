@@ -144,7 +144,9 @@ class Normed(nn.Module):
 
 def test_batch_norm_statistics_of_a_live_sub_network_are_the_models() -> None:
     model = Normed()
-    group = UnitGroup("ffn", "width", 12, (Slice("blocks.0.1.weight", 0), Slice("blocks.0.1.bias", 0), Slice("blocks.0.2.weight", 1)))
+    group = UnitGroup(
+        "ffn", "width", 12, (Slice("blocks.0.1.weight", 0), Slice("blocks.0.1.bias", 0), Slice("blocks.0.2.weight", 1))
+    )
     supernet = SuperNet(model, Topology((group,), ()))
     spec = supernet.topology.spec({"ffn": 6}, {})
     x = torch.randn(16, 8, generator=torch.Generator().manual_seed(0)) * 3 + 2
