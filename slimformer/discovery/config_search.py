@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch import nn
 
@@ -14,9 +15,9 @@ PARTS = {"encoder", "decoder", "text", "vision", "audio", "qformer"}
 """Words that tell the parts of a model apart, in the names of modules and of the configuration's fields."""
 
 
-def fields_of(module: nn.Module) -> dict[str, object]:
+def fields_of(module: nn.Module) -> dict[str, Any]:
     """The fields of a module's own configuration whose names are plain identifiers."""
-    config = getattr(module, "config", None)
+    config: Any = getattr(module, "config", None)
     fields: dict[object, object] = config.to_dict() if hasattr(config, "to_dict") else {}
     return {str(name): value for name, value in fields.items() if is_identifier(str(name))}
 
@@ -24,14 +25,14 @@ def fields_of(module: nn.Module) -> dict[str, object]:
 def nested_fields(module: nn.Module) -> dict[str, object]:
     """The same with those of nested configurations, by dotted names."""
 
-    def inside(fields: Mapping[object, object], prefix: str) -> Iterator[tuple[str, object]]:
+    def inside(fields: Mapping[str, object], prefix: str) -> Iterator[tuple[str, object]]:
         for name, value in fields.items():
             if is_identifier(str(name)):
                 yield f"{prefix}{name}", value
                 if isinstance(value, dict):
                     yield from inside(value, f"{prefix}{name}.")
 
-    return dict(inside(dict(fields_of(module)), ""))
+    return dict(inside(fields_of(module), ""))
 
 
 def depth_field(model: nn.Module, path: str, number: int) -> str:

@@ -60,6 +60,7 @@ def inspect_checkpoint(request: Request, say: Say) -> dict[str, Any]:
     """
     source = checkpoints.resolve(request.checkpoint)
     model = _skeleton(source)
+    _check_inputs(model)
     proposed: dict[str, Any] = {}
     if request.trace or request.write is not None or not backbones_for(model):
         backbone, proposed = _propose(source, request.write, say)
@@ -71,6 +72,15 @@ def inspect_checkpoint(request: Request, say: Say) -> dict[str, Any]:
     if request.check:
         found["laws"] = _check(source, backbone, say)
     return found
+
+
+def _check_inputs(model: nn.Module) -> None:
+    """Raises: WorkloadError for a model whose examples are several texts each, as costs are stated for one."""
+    if type(model).__name__.endswith("ForMultipleChoice"):
+        raise WorkloadError(
+            f"{type(model).__name__} reads several choices in each example, for which no costs are counted: "
+            "inspect the checkpoint's body, or propose a topology in Python, with slimformer.discovery.propose(model, batch)"
+        )
 
 
 def _with_options(backbone: Backbone, options: Mapping[str, Any]) -> Backbone:
@@ -184,11 +194,6 @@ def example_inputs(model: Any) -> Batch:
 
     names = inspect.signature(model.forward).parameters
     generator = torch.Generator().manual_seed(0)
-    if type(model).__name__.endswith("ForMultipleChoice"):
-        raise WorkloadError(
-            f"{type(model).__name__} reads several choices for each example, which cannot be guessed: "
-            "propose a topology in Python, with slimformer.discovery.propose(model, batch)"
-        )
     if "input_ids" in names:
         shape = TRACED[0], traced_length(model)
         ids = [torch.randint(3, model.config.vocab_size, shape, generator=generator) for _ in range(2)]
@@ -203,8 +208,8 @@ def example_inputs(model: Any) -> Batch:
     if "pixel_values" in names:
         size = model.config.image_size
         height, width = size if isinstance(size, list | tuple) else (size, size)
-        shape = (TRACED[0], getattr(model.config, "num_channels", 3), height, width)
-        return {"pixel_values": torch.randn(shape, generator=generator)}
+        pixels = (TRACED[0], getattr(model.config, "num_channels", 3), height, width)
+        return {"pixel_values": torch.randn(pixels, generator=generator)}
     raise WorkloadError(
         f"inputs for {type(model).__name__} cannot be guessed, as it reads neither input_ids nor pixel_values: "
         "propose a topology in Python, with slimformer.propose(model, batch)"
