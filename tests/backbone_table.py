@@ -111,7 +111,9 @@ def main() -> int:
 
     text = page(noted)
     if options.write:
-        options.write.write_text(text, encoding="utf-8")
+        there = options.write.read_text(encoding="utf-8") if options.write.exists() else ""
+        _, title, proposed = there.partition("\n## Proposed")  # the section of tests.proposal_table stays
+        options.write.write_text(text + title + proposed, encoding="utf-8")
     else:
         print(text)
     return int(bool(broken))

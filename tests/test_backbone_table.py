@@ -15,7 +15,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "backbones.md"
 
 
 def test_the_committed_table_is_current() -> None:
-    assert PAGE.read_text(encoding="utf-8") == backbone_table.page(lambda name, check: "yes")
+    described = PAGE.read_text(encoding="utf-8").partition("\n## Proposed")[0]
+    assert described == backbone_table.page(lambda name, check: "yes")
 
 
 def test_a_broken_law_is_named_in_its_cell(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -97,6 +97,21 @@ def _is_transposed(layer: nn.Module) -> bool:
 def type_of(model: nn.Module) -> str:
     """The `model_type` of a transformers model, "" of any other."""
     return str(getattr(getattr(model, "config", None), "model_type", ""))
+
+
+def has_modules(model: nn.Module, path: str, names: Iterable[str] = ()) -> bool:
+    """Whether a model has a list of blocks at a path, and each block a module of each name: what a topology assumes."""
+    try:
+        blocks = [block for _, block in model.get_submodule(path).named_children()]
+        return bool(blocks) and all(block.get_submodule(name) is not None for block in blocks for name in names)
+    except AttributeError:
+        return False
+
+
+def has_settings(model: nn.Module, settings: Mapping[str, bool]) -> bool:
+    """Whether a model's configuration has the given switches; one that it does not name is not compared."""
+    config = getattr(model, "config", None)
+    return all(getattr(config, name, value) == value for name, value in settings.items())
 
 
 def prefix_of(model: Any) -> str:

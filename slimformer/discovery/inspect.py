@@ -21,12 +21,16 @@ from slimformer.backbones.slim import SlimBackbone, family_of
 from slimformer.costs.base import COSTS, Workload
 from slimformer.costs.prices import counted_pricers
 from slimformer.discovery import Proposal, backbone_name, plugin_source, propose
+from slimformer.discovery.config_search import nested_fields
 from slimformer.errors import CheckpointError, ExportError, TopologyError, WorkloadError
 from slimformer.export.load import check_complete, class_for
 from slimformer.plugins import load_file
 from slimformer.supernet.network import SuperNet
 from slimformer.supernet.outputs import Batch
 from slimformer.supernet.topology import Topology, UnitGroup, indivisible_axes
+
+LONGEST_TRACE = 62
+"""Windows of the attention up to this many tokens are traced beyond; longer ones are named among what was not proven."""
 
 TRACED = 2, 6
 """Examples, and tokens in each, with which an unknown model is traced."""
@@ -59,6 +63,7 @@ def inspect_checkpoint(request: Request, say: Say) -> dict[str, Any]:
     """
     source = checkpoints.resolve(request.checkpoint)
     model = _skeleton(source)
+    _check_inputs(model)
     proposed: dict[str, Any] = {}
     if request.trace or request.write is not None or not backbones_for(model):
         backbone, proposed = _propose(source, request.write, say)
@@ -70,6 +75,15 @@ def inspect_checkpoint(request: Request, say: Say) -> dict[str, Any]:
     if request.check:
         found["laws"] = _check(source, backbone, say)
     return found
+
+
+def _check_inputs(model: nn.Module) -> None:
+    """Raises: WorkloadError for a model whose examples are several texts each, as costs are stated for one."""
+    if type(model).__name__.endswith("ForMultipleChoice"):
+        raise WorkloadError(
+            f"{type(model).__name__} reads several choices in each example, for which no costs are counted: "
+            "inspect the checkpoint's body, or propose a topology in Python, with slimformer.discovery.propose(model, batch)"
+        )
 
 
 def _with_options(backbone: Backbone, options: Mapping[str, Any]) -> Backbone:
@@ -170,6 +184,12 @@ def _canonical(topology: Topology) -> Any:
     return frozenset(map(plain, topology.groups)), topology.stacks
 
 
+def traced_length(model: nn.Module) -> int:
+    """The number of tokens of a trace: more than each window of the attention has, as far as 64 tokens show it."""
+    windows = [v for n, v in nested_fields(model).items() if "window" in n and type(v) is int and v < LONGEST_TRACE]
+    return max([TRACED[1], *(window + 2 for window in windows)])
+
+
 def example_inputs(model: Any) -> Batch:
     """Random inputs for a transformers model that reads token ids or images, by the names of its forward's arguments.
 
@@ -180,18 +200,21 @@ def example_inputs(model: Any) -> Batch:
     names = inspect.signature(model.forward).parameters
     generator = torch.Generator().manual_seed(0)
     if "input_ids" in names:
-        ids = [torch.randint(3, model.config.vocab_size, TRACED, generator=generator) for _ in range(2)]
+        shape = TRACED[0], traced_length(model)
+        ids = [torch.randint(3, model.config.vocab_size, shape, generator=generator) for _ in range(2)]
         batch = {"input_ids": ids[0]}
         if "attention_mask" in names:
-            batch["attention_mask"] = torch.ones(TRACED, dtype=torch.long)
+            batch["attention_mask"] = torch.ones(shape, dtype=torch.long)
+        if "token_type_ids" in names and getattr(model.config, "type_vocab_size", 0) > 1:
+            batch["token_type_ids"] = ids[0] % 2
         if "decoder_input_ids" in names:
             batch["decoder_input_ids"] = ids[1]
         return batch
     if "pixel_values" in names:
         size = model.config.image_size
         height, width = size if isinstance(size, list | tuple) else (size, size)
-        shape = (TRACED[0], getattr(model.config, "num_channels", 3), height, width)
-        return {"pixel_values": torch.randn(shape, generator=generator)}
+        pixels = (TRACED[0], getattr(model.config, "num_channels", 3), height, width)
+        return {"pixel_values": torch.randn(pixels, generator=generator)}
     raise WorkloadError(
         f"inputs for {type(model).__name__} cannot be guessed, as it reads neither input_ids nor pixel_values: "
         "propose a topology in Python, with slimformer.propose(model, batch)"

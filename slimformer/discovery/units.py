@@ -15,7 +15,7 @@ SAMPLES = 16
 MOST_PARTS = 8
 
 
-class UntiedError(Exception):
+class TracingError(Exception):
     """Why the inputs of a linear layer are no units.
 
     sources: the matrices that write these inputs, if some do.
@@ -35,7 +35,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Tie:
+class CoupledUnits:
     """A dimension whose entries belong to units."""
 
     source: Source
@@ -51,7 +51,7 @@ class Candidate:
 
     number: int
     readers: Mapping[str, int]
-    ties: tuple[Tie, ...]
+    ties: tuple[CoupledUnits, ...]
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def find_units(tracer: Tracer) -> Findings:
         seen = {source: [found[reader] for found in sample if reader in found] for source, sample in samples.items()}
         try:
             candidate = _candidate(tracer, reader, seen)
-        except UntiedError as error:
+        except TracingError as error:
             reasons.setdefault(reader, str(error))
             reasons |= dict.fromkeys([source.name.rpartition(".")[0] for source in error.sources], f"{reader}: {error}")
         else:
@@ -105,27 +105,28 @@ def _candidate(tracer: Tracer, reader: str, seen: Mapping[Source, Sequence[Tenso
     if not matrices:
         mixing = [source.name for source, sets in seen.items() if source.is_matrix and source.dim == 0 and any(map(_any, sets))]
         cause = f": every one depends on every row of {mixing[-1]}" if mixing else ""
-        raise UntiedError(f"its inputs are the residual stream or mixed{cause}")
+        raise TracingError(f"its inputs are the residual stream or mixed{cause}")
     sets = [found for source in matrices for found in partly[source]]
     size = next(s for s in range(1, columns + 1) if columns % s == 0 and all(len(_units(found, s)) == 1 for found in sets))
     number = columns // size
     if number == 1:
         names = ", ".join(sorted({source.name for source in matrices}))
-        raise UntiedError(f"no equal runs of its inputs keep apart what {names} write", matrices)
+        reason = f"no equal runs of its inputs keep apart what {names} write"
+        raise TracingError(f"{reason}, as where all heads share one key and value (multi-query attention)", matrices)
     ties = []
     for source, found in partly.items():
         hit = {len(_units(one, size)) for one in found}
         if hit == {number}:  # shared by all units, as a norm's weight over the head size
             continue
         if hit != {1}:
-            raise UntiedError(f"{source.name} reaches several of its {number} units at once", matrices)
+            raise TracingError(f"{source.name} reaches several of its {number} units at once", matrices)
         if source.kind != "parameter":
             reason = f"its {number} units are tied to the {source.kind} {source.name!r}, which has entries for each"
-            raise UntiedError(reason, matrices)
+            raise TracingError(reason, matrices)
         parts = _parts(tracer, source, reader, number, size)
         if not parts:
-            raise UntiedError(f"the entries of {source.name} are not in equal runs for its {number} units", matrices)
-        ties.append(Tie(source, parts))
+            raise TracingError(f"the entries of {source.name} are not in equal runs for its {number} units", matrices)
+        ties.append(CoupledUnits(source, parts))
     return Candidate(number, {reader: size}, tuple(ties))
 
 

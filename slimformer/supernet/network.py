@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -32,11 +31,15 @@ from slimformer.supernet.clone import (
     set_sizes_,
 )
 from slimformer.supernet.configuration import configure_
+from slimformer.supernet.live import Gradients, LiveCache, LiveNetwork, Watch
 from slimformer.supernet.spec import SubnetSpec
+from slimformer.supernet.ties import check_ties
 from slimformer.supernet.topology import Slice, Topology, UnitGroup
 
 # The gradient of a view is a slice of a larger buffer on purpose: one buffer for all sub-networks is what saves memory.
 warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
+
+MAX_LIVE = 64
 
 
 class SuperNet(nn.Module):
@@ -50,37 +53,51 @@ class SuperNet(nn.Module):
     1. `subnet(full)(x) == model(x)`.
     3. `subnet(s)(x) == extract(s)(x)`, which equals `model(x)` with the other units masked and the other blocks skipped; norms
        over the residual stream see the remaining units alone.
-    5. With gradient buffers (`allocate_gradients_`), `backward` through `subnet(s)` adds d loss / d parameter to the
-       super-network's `.grad`, zero outside `s`; passes through `s` and `t` add up.
-    7. Building or running a sub-network changes no value and no key of `state_dict()`.
+    5. `backward` through `subnet(s)` adds d loss / d parameter to the super-network's `.grad`, zero outside `s`; passes through
+       `s` and `t` add up.
+    7. Building or running a sub-network changes no value and no key of `state_dict()`, but for statistics that the model's own
+       forward pass in train mode updates too.
 
-    Raises: TopologyError where the topology does not fit the model.
+    max_live: how many live sub-networks are kept for the next `subnet` of their spec, the last used ones.
+
+    Raises: TopologyError where the topology does not fit the model, or parameters are shared in a way that it cannot follow.
     """
 
-    def __init__(self, model: nn.Module, topology: Topology) -> None:
+    def __init__(self, model: nn.Module, topology: Topology, *, max_live: int = MAX_LIVE) -> None:
         super().__init__()
         topology.check({name: p.shape for name, p in model.named_parameters(remove_duplicate=False)})
+        check_ties(model, topology)
         self.model = model
         self.topology = topology
         gather_shared_inputs_(model, topology)
-        self._live: dict[SubnetSpec, _Live] = {}
-        self._gradients: dict[str, Tensor] = {}
+        self._live = LiveCache(max_live)
+        self._watch = Watch()
+        self._gradients = Gradients()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The full-size model."""
         return self.model(*args, **kwargs)
 
     def subnet(self, spec: SubnetSpec) -> nn.Module:
-        """The live sub-network of a spec: views of this super-network's storage, built once and kept.
+        """The live sub-network of a spec: views of this super-network's storage, built once and kept while it is used.
 
-        It is in train or eval mode as the super-network's model is now. A sub-network that the model has outgrown (it
-        moved to another device, a parameter was frozen or replaced) is built anew.
+        Each of its modules is in train or eval mode as the model's module is now, and its buffers (the statistics of
+        `nn.BatchNorm`, say) are the model's. A sub-network that the model has outgrown (it moved to another device, a parameter
+        was frozen or replaced, an attribute, a hook or the configuration changed) is built anew.
+
+        Example: gradients land in the super-network, and an optimizer of its parameters trains it.
+
+            loss = supernet.subnet(spec)(**batch).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
         """
-        live = self._live.get(spec)
-        if live is None or not live.is_current(dict(self.model.named_parameters())):
-            live = self._build(spec)
-            self._live[spec] = live
-        live.module.train(self.model.training)
+        version = self._watch.look(self.model)
+        live = self._live.get(spec, version)
+        if live is None:
+            live = self._build(spec, version)
+            self._live.put(spec, live)
+        live.mirror_modes_()
         return live.module
 
     def extract(self, spec: SubnetSpec) -> nn.Module:
@@ -122,7 +139,7 @@ class SuperNet(nn.Module):
         Head counts and other attributes, `in_features`/`out_features`, and the configuration's number of blocks are set on
         the copy to what the spec says. Tied parameters stay tied.
         """
-        memo: dict[int, Any] = {}
+        memo: dict[int, Any] = {id(buffer): buffer for buffer in self.model.buffers()}
         fused: dict[str, Sequence[nn.Parameter]] = {}
         for name, full in self.model.named_parameters():
             if not self.topology.is_dropped(name, spec):
@@ -140,27 +157,15 @@ class SuperNet(nn.Module):
         return module
 
     def allocate_gradients_(self) -> None:
-        """Give every trainable parameter a `.grad` buffer that its views in all live sub-networks share; zero it if fresh.
+        """Give every trainable parameter a `.grad` buffer, zero if it has none; those that no pass reaches get zeros too.
 
-        Call it before the backward passes of a step. Autograd accumulates into an existing `.grad` in place, so the passes
-        of any sub-networks add up in the super-network's gradient, and the optimizer sees only full parameters. A `.grad`
-        that `zero_grad` set to None is replaced by its old buffer, filled with zeros.
+        Not needed for correct gradients: a backward pass through a live sub-network makes the buffers that it needs. With it an
+        optimizer treats parameters outside of a step's sub-networks as trained ones whose gradient is zero (AdamW's moments
+        and weight decay go on); without it, it leaves those alone that never had a gradient since `zero_grad`.
         """
         for name, full in self.model.named_parameters():
-            if not full.requires_grad:
-                continue
-            buffer = self._gradients.get(name)
-            if buffer is None or buffer.device != full.device or buffer.dtype != full.dtype:
-                buffer = self._gradients[name] = torch.zeros_like(full, memory_format=torch.contiguous_format)
-                full.grad = None if full.grad is None else buffer.copy_(full.grad)
-            if full.grad is None:
-                full.grad = buffer.zero_()
-            elif full.grad is not buffer:
-                full.grad = buffer.copy_(full.grad)
-        parameters = dict(self.model.named_parameters())
-        self._live = {spec: live for spec, live in self._live.items() if live.is_current(parameters)}
-        for spec, live in self._live.items():
-            self._bind_gradients_(live, spec)
+            if full.requires_grad:
+                self._gradients.buffer(name, full)
 
     def release_gradients_(self) -> None:
         """Free the gradient buffers and the live sub-networks, after training."""
@@ -168,26 +173,20 @@ class SuperNet(nn.Module):
         self._live.clear()
         self.model.zero_grad(set_to_none=True)
 
-    def _build(self, spec: SubnetSpec) -> _Live:
-        pairs: list[_Pair] = []
-
+    def _build(self, spec: SubnetSpec, version: int) -> LiveNetwork:
         def share(name: str, full: nn.Parameter, parts: Sequence[Tensor]) -> Sequence[nn.Parameter]:
             views = [nn.Parameter(part, full.requires_grad) for part in parts]
-            pairs.extend(_Pair(name, index, full, view) for index, view in enumerate(views))
+            for index, view in enumerate(views if full.requires_grad else ()):
+                self._gradients.attach(view, name, full, partial(self._part_of, name, spec, index))
             return views
 
-        live = _Live(self.clone(spec, share), pairs)
-        self._bind_gradients_(live, spec)
-        return live
+        module = self.clone(spec, share)
+        names = [(name, part) for name, part in self.model.named_modules() if not self.topology.is_dropped(name, spec)]
+        twins = [(module.get_submodule(renumber(name, self.topology, spec)), part) for name, part in names]
+        return LiveNetwork(module, version, twins)
 
-    def _bind_gradients_(self, live: _Live, spec: SubnetSpec) -> None:
-        for pair in live.pairs:
-            buffer = self._gradients.get(pair.name)
-            if buffer is None or pair.full.grad is not buffer or not pair.view.requires_grad:
-                continue
-            if pair.view.grad is None or live.bound.get(pair) != buffer.data_ptr():
-                pair.view.grad = parts_of(pair.name, buffer, self.topology, spec)[pair.part]
-                live.bound[pair] = buffer.data_ptr()
+    def _part_of(self, name: str, spec: SubnetSpec, index: int, buffer: Tensor) -> Tensor:
+        return parts_of(name, buffer, self.topology, spec)[index]
 
 
 def _own(
@@ -195,32 +194,3 @@ def _own(
 ) -> Sequence[nn.Parameter]:
     whole = join(parts, topology.shape(name, full.shape, spec))
     return (nn.Parameter(whole.clone(memory_format=torch.contiguous_format), full.requires_grad),)
-
-
-@dataclass(frozen=True, eq=False)
-class _Pair:
-    """A live sub-network's parameter beside the full parameter of which it views a part."""
-
-    name: str
-    part: int
-    full: nn.Parameter
-    view: nn.Parameter
-
-    def is_current(self, parameters: Mapping[str, nn.Parameter]) -> bool:
-        full, view = self.full, self.view
-        shares = view.untyped_storage().data_ptr() == full.untyped_storage().data_ptr()
-        begins = self.part > 0 or view.data_ptr() == full.data_ptr()
-        return parameters.get(self.name) is full and shares and begins and view.requires_grad == full.requires_grad
-
-
-class _Live:
-    """A live sub-network and its parameters, each beside the full parameter that it views."""
-
-    def __init__(self, module: nn.Module, pairs: list[_Pair]) -> None:
-        self.module = module
-        self.pairs = pairs
-        self.bound: dict[_Pair, int] = {}
-        """The gradient buffer, by its address, of which each parameter's `.grad` is a slice."""
-
-    def is_current(self, parameters: Mapping[str, nn.Parameter]) -> bool:
-        return all(pair.is_current(parameters) for pair in self.pairs)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         is_part_of as is_part_of,
     )
     from slimformer.testing.masking import masked as masked
+    from slimformer.testing.verification import verify as verify
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
@@ -65,5 +66,6 @@ __getattr__, __dir__, __all__ = lazy_names(
             "is_part_of",
         ],
         "masking": ["masked"],
+        "verification": ["verify"],
     },
 )

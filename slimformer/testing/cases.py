@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cached_property
 from typing import Any
 
@@ -172,7 +173,7 @@ def _held(model: nn.Module) -> dict[str, Any]:
 
 def _plain(value: Any, levels: int = 4) -> Any:
     """A copy that later changes of the value cannot reach; what lies deeper stands by its identity."""
-    if isinstance(value, str | int | float | None):
+    if isinstance(value, str | int | float | Enum | None):
         return value
     if isinstance(value, Mapping) and levels:
         return [(str(key), _plain(item, levels - 1)) for key, item in value.items()]
