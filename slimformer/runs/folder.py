@@ -17,16 +17,14 @@ done.json           the steps that are complete
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimformer.errors import RecipeError, RunError
-from slimformer.files import MEND, append_line, read_json, read_lines, remove, write_text, write_whole, writing
+from slimformer.files import MEND, read_json, read_lines, remove, write_text, write_whole, writing
 from slimformer.recipe.reader import read_recipe
 from slimformer.recipe.schema import Recipe
 from slimformer.recipe.table import differences, to_table, write_recipe
-from slimformer.supernet.spec import SubnetSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -154,18 +152,6 @@ class RunFolder:
         if kept != rows:
             with writing(self.metrics):
                 write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
-
-    def rating(self, snapshot: str, split: str, spec: SubnetSpec) -> dict[str, float] | None:
-        """The metrics that a sub-network got on a split at a point of the run, if it was rated."""
-        for row in read_lines(self.ratings):
-            if row["snapshot"] == snapshot and row["split"] == split and SubnetSpec.from_json(row["spec"]) == spec:
-                return dict(row["metrics"])
-        return None
-
-    def add_rating(self, snapshot: str, split: str, spec: SubnetSpec, metrics: Mapping[str, float]) -> None:
-        row = {"snapshot": snapshot, "split": split, "spec": spec.to_json(), "metrics": dict(metrics)}
-        with writing(self.path):
-            append_line(self.ratings, row)
 
     def read_results(self) -> dict[str, Any]:
         """The results table of a finished run.

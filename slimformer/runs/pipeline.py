@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,6 +23,7 @@ from slimformer.runs.load import from_recipe
 from slimformer.runs.metrics_log import MetricsLog, write_environment
 from slimformer.runs.outcome import write_results
 from slimformer.runs.preflight import check_lengths, recipe_pricers, try_terms
+from slimformer.runs.ratings import RatingKey, Ratings
 from slimformer.runs.reuse import take_over
 from slimformer.supernet.network import SuperNet
 from slimformer.supernet.spec import SubnetSpec
@@ -68,6 +68,7 @@ class Workshop:
     processes: Processes
     checkpoint: str
     data: TaskData
+    ratings: Ratings
     started_with: set[str] = field(default_factory=set)
 
     @staticmethod
@@ -87,7 +88,9 @@ class Workshop:
             data = recipe.task.load(source)
         sizes = ", ".join(f"{name} {len(split)}" for name, split in data.evaluation.items())
         report.say(f"data: train {len(data.train)}, calibration {len(data.calibration)}, {sizes} examples")
-        return Workshop(recipe, folder, MetricsLog(folder, report, processes), processes, source, data, folder.done())
+        return Workshop(
+            recipe, folder, MetricsLog(folder, report, processes), processes, source, data, Ratings(folder), folder.done()
+        )
 
     def load(self, source: str) -> SuperNet:
         """A super-network from a checkpoint, on this process's device."""
@@ -191,27 +194,19 @@ class Workshop:
             return
         whole = Point((), supernet.topology.full)
         points = self.space(supernet).points() if snapshot in self.recipe.snapshots else ()
-        todo = [
-            (point, split)
-            for point in {p.spec: p for p in (*((whole,) if snapshot == "base" else ()), *points)}.values()
-            for split in self.data.evaluation
-            if self.folder.rating(snapshot, split, point.spec) is None
-        ]
+        specs = {p.spec: p for p in (*((whole,) if snapshot == "base" else ()), *points)}
+        todo = self.ratings.missing(RatingKey(snapshot, split, spec) for spec in specs for split in self.data.evaluation)
         if not todo:
             return
-        title = f"rate {snapshot}"
+        title, metric = f"rate {snapshot}", self.data.metric
         self.report.begin(title, 0, len(todo))
-        self.processes.share_out(
+        self.ratings.fill(
             todo,
-            lambda item: evaluate(supernet.frozen(item[0].spec), self.data, item[1], self.recipe.evaluation.batch_size),
-            lambda item, metrics: self._rated(title, snapshot, item, metrics),
+            lambda key: evaluate(supernet.frozen(key.spec), self.data, key.split, self.recipe.evaluation.batch_size),
+            self.processes,
+            lambda key, found: self.report.advance(title, -1, {f"{specs[key.spec].name} {metric}": found[metric]}),
         )
         self.report.end(title)
-
-    def _rated(self, title: str, snapshot: str, item: tuple[Point, str], metrics: Mapping[str, float]) -> None:
-        point, split = item
-        self.folder.add_rating(snapshot, split, point.spec, metrics)
-        self.report.advance(title, -1, {f"{point.name} {self.data.metric}": metrics[self.data.metric]})
 
     def finish(self, supernet: SuperNet, rewiring: Rewiring) -> None:
         """Write the super-network, the table, the plot and the model card."""
@@ -260,7 +255,7 @@ class Workshop:
         }
 
     def _rating(self, snapshot: str, split: str, spec: SubnetSpec) -> dict[str, float]:
-        found = self.folder.rating(snapshot, split, spec)
+        found = self.ratings.find(RatingKey(snapshot, split, spec))
         if found is None:
             raise RuntimeError(f"{snapshot} was not rated on {split}")
         return found

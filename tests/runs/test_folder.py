@@ -14,6 +14,7 @@ from slimformer.errors import CheckpointError, RunError
 from slimformer.files import append_line, read_json, read_lines, reading, write_text, write_whole, writing
 from slimformer.recipe import read_recipe
 from slimformer.runs.folder import RunFolder, folder_for, last_run
+from slimformer.runs.ratings import RatingKey, Ratings
 from slimformer.supernet import SubnetSpec
 
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart.toml"
@@ -35,7 +36,7 @@ def folder(tmp_path, recipe):
     """A run of the recipe that has rated something."""
     made = RunFolder(tmp_path / "run")
     made.begin(recipe)
-    made.add_rating("base", "validation", SPEC, {"accuracy": 50.0})
+    Ratings(made).add(RatingKey("base", "validation", SPEC), {"accuracy": 50.0})
     return made
 
 
@@ -103,7 +104,7 @@ def test_folders_are_numbered_by_recipe(tmp_path, recipe, other):
         folder = RunFolder(folder_for(each, tmp_path))
         assert folder.path.name == ("quickstart" if number == 1 else "quickstart-2")
         folder.begin(each)
-        folder.add_rating("base", "validation", SPEC, {})
+        Ratings(folder).add(RatingKey("base", "validation", SPEC), {})
     assert folder_for(recipe, tmp_path).name == "quickstart"
     assert folder_for(other, tmp_path).name == "quickstart-2"
     assert folder_for(read_recipe(QUICKSTART, ["seed=3"]), tmp_path).name == "quickstart-3"
@@ -152,13 +153,6 @@ def test_a_step_whose_outcome_was_removed_is_to_be_done_again(folder):
     folder.mark("rewiring")
     folder.rewiring.unlink()
     assert folder.done() == set()
-
-
-def test_a_rating_is_found_by_snapshot_split_and_spec(folder):
-    assert folder.rating("base", "validation", SPEC) == {"accuracy": 50.0}
-    assert folder.rating("width", "validation", SPEC) is None
-    assert folder.rating("base", "test", SPEC) is None
-    assert folder.rating("base", "validation", SubnetSpec({"a": 1, "b": 1}, {"encoder": (0, 2)})) is None
 
 
 def test_metrics_of_a_stage_after_a_step_are_forgotten(folder):
@@ -346,12 +340,12 @@ def small_disk(tmp_path):
 def test_a_model_that_does_not_fit_on_a_real_disk_leaves_the_run_as_it_was(small_disk, recipe, tiny):
     folder = RunFolder(small_disk / "run")
     folder.begin(recipe)
-    folder.add_rating("base", "validation", SPEC, {"accuracy": 50.0})
+    Ratings(folder).add(RatingKey("base", "validation", SPEC), {"accuracy": 50.0})
     with pytest.raises(RunError) as caught:
         folder.save_model(folder.supernet, tiny("Bert", hidden_size=64, intermediate_size=256), None)
     assert "supernet: the disk is full; nothing finished is lost" in one_line(caught)
     assert names(folder.path) == ["ratings.jsonl", "recipe.toml"]
-    assert folder.rating("base", "validation", SPEC) == {"accuracy": 50.0}
+    assert Ratings(folder).find(RatingKey("base", "validation", SPEC)) == {"accuracy": 50.0}
 
 
 def fill(file):
@@ -364,20 +358,20 @@ def fill(file):
 def test_ratings_go_on_after_a_real_disk_was_full(small_disk, recipe):
     folder = RunFolder(small_disk / "run")
     folder.begin(recipe)
-    folder.add_rating("base", "validation", SPEC, {"accuracy": 50.0})
+    Ratings(folder).add(RatingKey("base", "validation", SPEC), {"accuracy": 50.0})
     filler = small_disk / "filler"
     fill(filler)
 
     def rate_many():
         for number in range(100):
-            folder.add_rating(f"stage{number}", "validation", SPEC, {"accuracy": 1.0})
+            Ratings(folder).add(RatingKey(f"stage{number}", "validation", SPEC), {"accuracy": 1.0})
 
     with pytest.raises(RunError, match="the disk is full"):
         rate_many()
     filler.unlink()
-    folder.add_rating("last", "validation", SPEC, {"accuracy": 60.0})
-    assert folder.rating("base", "validation", SPEC) == {"accuracy": 50.0}
-    assert folder.rating("last", "validation", SPEC) == {"accuracy": 60.0}
+    Ratings(folder).add(RatingKey("last", "validation", SPEC), {"accuracy": 60.0})
+    assert Ratings(folder).find(RatingKey("base", "validation", SPEC)) == {"accuracy": 50.0}
+    assert Ratings(folder).find(RatingKey("last", "validation", SPEC)) == {"accuracy": 60.0}
 
 
 def test_a_saved_model_reads_back_and_replaces_the_one_before(folder, tiny):
