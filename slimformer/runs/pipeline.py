@@ -35,7 +35,7 @@ def run(recipe: Recipe, folder: RunFolder, report: Report, start: RunFolder | No
         return read_results(folder)
     context = open_run(recipe, folder, report, start)
     base = context.once("base", partial(finetune, context), partial(context.reload, "base"))
-    for line in coinciding(context.space(base).points()):
+    for line in coinciding(context.space(base)):
         report.say(line)
     evaluate_grid("base", base, context)
     rewiring = context.once(

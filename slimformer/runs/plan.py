@@ -94,7 +94,7 @@ def plan(recipe: Recipe, folder: RunFolder, start: RunFolder | None = None) -> R
         costs=corners,
         recipe=to_table(recipe),
         taken_over=taken_over,
-        coinciding=tuple(coinciding(space.points())),
+        coinciding=tuple(coinciding(space)),
         classes=_classes(data),
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from slimformer.axes.space import Point
+from slimformer.axes.space import Space
 from slimformer.backbones.base import backbone_for
 from slimformer.costs.base import Pricer
 from slimformer.costs.prices import pricers
@@ -116,10 +117,11 @@ def check_laws(recipe: Recipe, supernet: SuperNet, data: TaskData, spec: SubnetS
             raise TopologyError(f"{type(model).__name__} is described wrongly by its backbone: {error}") from error
 
 
-def coinciding(points: Sequence[Point]) -> list[str]:
-    """Lines that name the points of a grid which are one and the same sub-network."""
+def coinciding(space: Space) -> list[str]:
+    """Lines that name the grid points which round to one and the same sub-network, of which the first one is kept."""
     names: dict[SubnetSpec, list[str]] = {}
-    for point in points:
+    for ratios in itertools.product(*(axis.ratios for axis in space.axes)):
+        point = space.point({axis.name: ratio for axis, ratio in zip(space.axes, ratios, strict=True)})
         names.setdefault(point.spec, []).append(point.name)
     return [f"{' and '.join(same)} are the same sub-network" for same in names.values() if len(same) > 1]
 

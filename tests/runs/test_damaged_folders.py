@@ -49,7 +49,7 @@ READERS = {
     "sources.json": ("run", "continue"),
     "subnet.json": ("export",),
 }
-ROUNDS = 9
+ROUNDS = 6
 
 
 @pytest.fixture(scope="module")
