@@ -76,7 +76,7 @@ def find_subnet(space: Space, subnet: str) -> tuple[str, SubnetSpec]:
         try:
             table = json.loads(Path(subnet).read_text(encoding="utf-8"))
             spec = SubnetSpec.from_json(table.get("spec", table))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise SpaceError(
                 f"{subnet} holds no spec ({error}): give a file with 'units' and 'blocks', as an exported subnet.json"
             ) from None
