@@ -18,14 +18,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from slimformer.reports.comparison import comparison_tables, plot_comparison
-from slimformer.reports.results import row_metric, teacher_metric
+from slimformer.reports.comparison import Comparison, comparison_tables, plot_comparison
 from slimformer.runs.compare import compare
 from slimformer.runs.folder import RunFolder
+from slimformer.runs.outcome import read_results
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -96,23 +95,23 @@ def run(variant: Variant, seed: int, arguments: argparse.Namespace) -> RunFolder
     return RunFolder(folder)
 
 
-def claims(found: Mapping[str, Any], runs: Mapping[str, Sequence[RunFolder]]) -> list[Claim]:
+def claims(found: Comparison, runs: Mapping[str, Sequence[RunFolder]]) -> list[Claim]:
     """What the experiment is to show, on means over the seeds."""
-    old, new = found["groups"]
-    results = [folder.read_results() for folder in runs["clean"]]
-    full = [row_metric(result, result["rows"][0]) for result in results]
-    teachers = [teacher_metric(result) for result in results]
+    old, new = found.groups
+    results = [read_results(folder) for folder in runs["clean"]]
+    full = [result.value(result.rows[0]) for result in results]
+    teachers = [result.teacher_metric for result in results]
     spread = statistics.stdev(teachers) if len(teachers) > 1 else 0.0
     if "plain" in runs:
-        whole = found["points"][0]
-        plain = old["points"][whole]["mean"]
+        whole = found.points[0]
+        plain = old.points[whole].mean
         return [
             Claim("full-size sub-network against the plain model trained for as many steps", statistics.fmean(full), plain),
             Claim("full-size sub-network against its teacher", statistics.fmean(full), statistics.fmean(teachers)),
         ]
     return [
-        Claim("mean of all sub-networks, clean against reference", new["mean"]["mean"], old["mean"]["mean"]),
-        Claim("worst sub-network, clean against reference", new["worst"]["mean"], old["worst"]["mean"]),
+        Claim("mean of all sub-networks, clean against reference", new.mean.mean, old.mean.mean),
+        Claim("worst sub-network, clean against reference", new.worst.mean, old.worst.mean),
         Claim(
             "full-size sub-network against its teacher less one standard deviation",
             statistics.fmean(full),
@@ -150,7 +149,7 @@ def main() -> None:
     if arguments.plot:
         plot_comparison(found, arguments.plot)
     if arguments.json:
-        arguments.json.write_text(json.dumps(found | {"claims": [vars(claim) for claim in said]}, indent=1) + "\n")
+        arguments.json.write_text(json.dumps(found.to_json() | {"claims": [vars(claim) for claim in said]}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

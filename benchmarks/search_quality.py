@@ -23,6 +23,7 @@ from slimformer.plugins import load_plugins
 from slimformer.recipe import Recipe
 from slimformer.runs.folder import RunFolder
 from slimformer.runs.load import load_supernet
+from slimformer.runs.recipe_file import recipe_of
 from slimformer.runs.search import Request, search_run
 from slimformer.search import Limit
 
@@ -66,7 +67,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     load_plugins()
     folder = RunFolder(arguments.run)
-    recipe, found = folder.recipe(), list[Found]()
+    recipe, found = recipe_of(folder), list[Found]()
     for cost in arguments.costs:
         settings = {"clock": arguments.clock} if cost == "latency" else {}
         whole = price_of_whole(folder, recipe, cost, settings)

@@ -21,6 +21,7 @@ MOVED: dict[str, tuple[str, ...]] = {
         "slimformer.runs.subnets",
         "slimformer.runs.ratings",
         "slimformer.runs.preflight",
+        "slimformer.runs.plan",
     ),
     "slimformer.comparison": (
         "slimformer.runs.compare",
@@ -61,6 +62,7 @@ MOVED: dict[str, tuple[str, ...]] = {
         "slimformer.runs.pipeline",
         "slimformer.costs.prices",
         "slimformer.runs.preflight",
+        "slimformer.runs.plan",
         "slimformer.runs.load",
         "slimformer.runs.metrics_log",
     ),
@@ -84,6 +86,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "slimformer.rundir": (
         "slimformer.files",
         "slimformer.runs.folder",
+        "slimformer.runs.recipe_file",
     ),
     "slimformer.sampling": ("slimformer.distillation.samplers",),
     "slimformer.search.ledger": ("slimformer.search.journal",),

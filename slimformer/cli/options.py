@@ -37,9 +37,10 @@ SubnetOption = Annotated[
 def open_run(run_folder: Path | None) -> tuple[RunFolder, Recipe]:
     """A run folder, by default the last one, and its recipe."""
     from slimformer.runs.folder import RunFolder, last_run
+    from slimformer.runs.recipe_file import recipe_of
 
     folder = RunFolder(run_folder or last_run(RUNS))
-    return folder, folder.recipe()
+    return folder, recipe_of(folder)
 
 
 def show(document: Any, as_json: bool, lines: Callable[[], Iterable[Any]]) -> None:

@@ -43,7 +43,8 @@ def run(
     [bold]torchrun --nproc-per-node 2 -m slimformer run RECIPE[/]
     """
     from slimformer.recipe.reader import read_recipe
-    from slimformer.runs.folder import RunFolder, folder_for
+    from slimformer.runs.folder import RunFolder
+    from slimformer.runs.recipe_file import folder_for
 
     parsed = read_recipe(recipe, overrides)
     folder = RunFolder(out or folder_for(parsed, RUNS))
@@ -60,12 +61,16 @@ def run(
     first = Processes().is_first
     results = pipeline.run(parsed, folder, ConsoleReport(quiet=quiet or not first), other)
     if first:
-        show(results | {"run": str(folder.path)}, as_json, lambda: [results_table(results), f"run folder: {folder.path}"])
+        show(
+            results.to_json() | {"run": str(folder.path)},
+            as_json,
+            lambda: [results_table(results), f"run folder: {folder.path}"],
+        )
 
 
 def _dry_run(recipe: Recipe, folder: RunFolder, start: RunFolder | None, as_json: bool) -> None:
-    from slimformer.runs.preflight import plan
+    from slimformer.runs.plan import plan
 
     quiet_libraries()
     found = plan(recipe, folder, start)
-    show(found, as_json, lambda: [f"{name}: {value}" for name, value in found.items() if name != "recipe"])
+    show(found.to_json(), as_json, found.lines)

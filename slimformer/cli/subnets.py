@@ -81,4 +81,4 @@ def compare(
     if plot is not None:
         with writing(plot):
             write_whole(plot, lambda partial: plot_comparison(found, partial))
-    show(found, as_json, lambda: comparison_tables(found))
+    show(found.to_json(), as_json, lambda: comparison_tables(found))

@@ -74,11 +74,17 @@ def load_scores(path: Path, topology: Topology) -> Scores:
 
     Raises: TopologyError where they are not scores of this topology.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from slimformer.errors import TopologyError
 
-    scores = load_file(path)
-    if {name: len(score) for name, score in scores.items()} != {g.name: g.num_units for g in topology.groups}:
+    try:
+        scores = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise TopologyError(f"{path} holds no scores ({error}): remove it and run the same command again") from None
+    if {name: tuple(score.shape) for name, score in scores.items()} != {g.name: (g.num_units,) for g in topology.groups}:
         raise TopologyError(f"{path} holds scores of another topology")
+    if not all(bool(score.isfinite().all()) for score in scores.values()):
+        raise TopologyError(f"{path} holds scores that are not finite: remove it and run the same command again")
     return scores

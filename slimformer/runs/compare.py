@@ -1,18 +1,22 @@
-"""Finished runs side by side: what their sub-networks reach, at each point and as a whole, and what the training cost."""
+"""Compare finished runs: metrics of each sub-network and of all, and the cost of training."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slimformer.errors import RunError
 from slimformer.files import read_lines
 from slimformer.recipe.table import differences, to_table
-from slimformer.reports.results import measure_of, row_metric, teacher_metric
+from slimformer.reports.comparison import Comparison, RunGroup, Summary
+from slimformer.reports.json_shapes import number, table, text
+from slimformer.reports.run_results import RunResults
 from slimformer.runs.folder import RunFolder
+from slimformer.runs.outcome import read_results
+from slimformer.runs.recipe_file import recipe_of
 from slimformer.tasks.base import Measure
 
 SEED_KEYS = ("seed", "name")
@@ -25,50 +29,46 @@ class Finished:
 
     path: Path
     recipe: Mapping[str, Any]
-    results: Mapping[str, Any]
+    results: RunResults
     passes: float
 
 
-def compare(folders: Sequence[RunFolder]) -> dict[str, Any]:
-    """The runs in groups, the repetitions of one recipe with other seeds together; the first group is what others differ from.
+def compare(folders: Sequence[RunFolder]) -> Comparison:
+    """Compare finished runs; those that repeat one recipe with other seeds are one group, and differences are from the first.
 
-    Returns: the metric and how it is read, the split, the names of the points, and for each group every number as
-    {mean, spread}, the spread being the standard deviation over its runs (0 for one run).
-    Raises: RunError where a run is not finished or cannot be compared with the first.
+    Raises: RunError where a run is not finished, is damaged, or cannot be compared with the first.
     """
     runs = [_finished(folder) for folder in folders]
     first = runs[0].results
     for run in runs[1:]:
-        for what in ("metric", "split"):
-            if run.results[what] != first[what]:
-                raise RunError(
-                    f"{run.path} is rated by {run.results['metric']} on {run.results['split']}, {runs[0].path} by "
-                    f"{first['metric']} on {first['split']}: compare runs of one task"
-                )
-        if [row["name"] for row in run.results["rows"]] != [row["name"] for row in first["rows"]]:
+        if (run.results.metric, run.results.split) != (first.metric, first.split):
+            raise RunError(
+                f"{run.path} is rated by {run.results.metric} on {run.results.split}, {runs[0].path} by "
+                f"{first.metric} on {first.split}: compare runs of one task"
+            )
+        if [row.name for row in run.results.rows] != [row.name for row in first.rows]:
             raise RunError(f"{run.path} and {runs[0].path} have other sub-networks: compare runs of one [space]")
-    measure = measure_of(first)
-    groups = [_group(members, measure) for members in _repetitions(runs)]
-    for group in groups:
-        group["difference"] = {
-            name: point["mean"] - groups[0]["points"][name]["mean"] for name, point in group["points"].items()
-        }
-    about = {"metric": first["metric"], "split": first["split"], "measures": {first["metric"]: asdict(measure)}}
-    return about | {"points": list(groups[0]["points"]), "groups": groups}
+    members = _repetitions(runs)
+    reference = _points(members[0])
+    groups = tuple(_group(group, first.measure(), reference) for group in members)
+    return Comparison(first.metric, first.split, first.measure(), groups)
 
 
 def _finished(folder: RunFolder) -> Finished:
-    recipe = to_table(folder.recipe())
-    return Finished(folder.path, recipe, folder.read_results(), _passes(folder, recipe))
+    recipe, results = to_table(recipe_of(folder)), read_results(folder)
+    try:
+        return Finished(folder.path, recipe, results, _passes(folder, recipe, results))
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{folder.metrics} is damaged ({error}): remove it, then the training cost counts as 0") from None
 
 
-def _passes(folder: RunFolder, recipe: Mapping[str, Any]) -> float:
+def _passes(folder: RunFolder, recipe: Mapping[str, Any], results: RunResults) -> float:
     """Training cost: passes of one example, forward and backward, through the full-size model; a teacher's pass is a third.
 
     Sub-networks count by their share of the full-size model's FLOPs. Samplers that draw are taken at their mean.
     """
-    rows = read_lines(folder.metrics)
-    shares = _shares(folder.read_results())
+    rows = [_logged(row) for row in read_lines(folder.metrics)]
+    shares = _shares(results)
     total = 0.0
     for stage in ({"name": "finetune", "axes": [], "training": recipe["finetune"]}, *recipe["stage"]):
         steps = _steps([row for row in rows if row["stage"] == stage["name"]], stage["training"])
@@ -76,6 +76,18 @@ def _passes(folder: RunFolder, recipe: Mapping[str, Any]) -> float:
             steps * recipe["machine"]["batch_size"] * recipe["machine"]["gradient_accumulation"] * _per_example(stage, shares)
         )
     return total
+
+
+def _logged(value: object) -> dict[str, Any]:
+    """A line of the metrics log.
+
+    Raises: ValueError where it has another shape.
+    """
+    row = table(value, "a line")
+    text(row.get("stage"), "stage")
+    number(row.get("step"), "step")
+    number(row.get("epoch", 0.0), "epoch")
+    return row
 
 
 def _steps(rows: Sequence[Mapping[str, Any]], training: Mapping[str, Any]) -> int:
@@ -88,11 +100,11 @@ def _steps(rows: Sequence[Mapping[str, Any]], training: Mapping[str, Any]) -> in
     return round(training["epochs"] * last["step"] / last["epoch"])
 
 
-def _shares(results: Mapping[str, Any]) -> dict[tuple[tuple[str, float], ...], float]:
+def _shares(results: RunResults) -> dict[tuple[tuple[str, float], ...], float]:
     """Each point's share of the full-size model's FLOPs (or of the first cost, where those were not asked for)."""
-    cost = "flops" if "flops" in results["costs"] else next(iter(results["costs"]))
-    whole = max(row["costs"][cost] for row in results["rows"])
-    return {tuple(row["ratios"].items()): row["costs"][cost] / whole for row in results["rows"]}
+    cost = "flops" if "flops" in results.costs else next(iter(results.costs))
+    whole = max(row.costs[cost] for row in results.rows) or 1.0
+    return {tuple(row.ratios.items()): row.costs[cost] / whole for row in results.rows}
 
 
 def _per_example(stage: Mapping[str, Any], shares: Mapping[tuple[tuple[str, float], ...], float]) -> float:
@@ -137,19 +149,27 @@ def _repetitions(runs: Sequence[Finished]) -> list[list[Finished]]:
     return groups
 
 
-def _group(runs: Sequence[Finished], measure: Measure) -> dict[str, Any]:
-    points = [{row["name"]: row_metric(run.results, row) for row in run.results["rows"]} for run in runs]
-    return {
-        "name": runs[0].path.name if len(runs) == 1 else runs[0].recipe["name"],
-        "runs": [str(run.path) for run in runs],
-        "seeds": [run.recipe["seed"] for run in runs],
-        "teacher": _summary([teacher_metric(run.results) for run in runs]),
-        "mean": _summary([statistics.fmean(values.values()) for values in points]),
-        "worst": _summary([min(values.values(), key=measure.rating) for values in points]),
-        "passes": _summary([run.passes for run in runs]),
-        "points": {name: _summary([values[name] for values in points]) for name in points[0]},
-    }
+def _points(runs: Sequence[Finished]) -> dict[str, Summary]:
+    """The main metric of each sub-network over runs."""
+    values = [{row.name: run.results.value(row) for row in run.results.rows} for run in runs]
+    return {name: _summary([found[name] for found in values]) for name in values[0]}
 
 
-def _summary(values: Sequence[float]) -> dict[str, float]:
-    return {"mean": statistics.fmean(values), "spread": statistics.stdev(values) if len(values) > 1 else 0.0}
+def _group(runs: Sequence[Finished], measure: Measure, reference: Mapping[str, Summary]) -> RunGroup:
+    values = [[run.results.value(row) for row in run.results.rows] for run in runs]
+    points = _points(runs)
+    return RunGroup(
+        name=runs[0].path.name if len(runs) == 1 else runs[0].recipe["name"],
+        runs=tuple(str(run.path) for run in runs),
+        seeds=tuple(run.recipe["seed"] for run in runs),
+        teacher=_summary([run.results.teacher_metric for run in runs]),
+        mean=_summary([statistics.fmean(found) for found in values]),
+        worst=_summary([min(found, key=measure.rating) for found in values]),
+        passes=_summary([run.passes for run in runs]),
+        points=points,
+        difference={name: point.mean - reference[name].mean for name, point in points.items()},
+    )
+
+
+def _summary(values: Sequence[float]) -> Summary:
+    return Summary(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0)

@@ -1,8 +1,9 @@
-"""The run folder: what one execution of a recipe leaves, and how it is read back.
+"""The run folder: the files of one execution of a recipe, and how they are read back.
 
 recipe.toml         the recipe with every default and override spelled out
 environment.json    versions, machine, command line
 base/               the fine-tuned model, as transformers saves it
+sources.json        size, time and hash of the files that the run reads
 scores.safetensors  importance of each unit
 stages/NAME/        the model after a stage; its checkpoints while it runs
 supernet/           the finished super-network with its rewiring.json
@@ -17,26 +18,32 @@ done.json           the steps that are complete
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimformer.errors import RecipeError, RunError
-from slimformer.files import MEND, append_line, read_json, read_lines, remove, write_text, write_whole, writing
-from slimformer.recipe.reader import read_recipe
-from slimformer.recipe.schema import Recipe
-from slimformer.recipe.table import differences, to_table, write_recipe
-from slimformer.supernet.spec import SubnetSpec
+from slimformer.errors import RunError
+from slimformer.files import MEND, read_json, read_lines, remove, write_text, write_whole, writing
+from slimformer.reports.json_shapes import items, shown, text
+from slimformer.reports.run_results import RunResults
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 class RunFolder:
-    """One run's folder. Every file is written whole or not at all, so that an interruption at any moment loses nothing."""
+    """The folder of one run. Every file is written whole or not at all, so that an interruption at any moment loses nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @property
+    def recipe_file(self) -> Path:
+        return self.path / "recipe.toml"
+
+    @property
+    def sources(self) -> Path:
+        return self.path / "sources.json"
 
     @property
     def metrics(self) -> Path:
@@ -81,43 +88,18 @@ class RunFolder:
     def checkpoints(self, stage: str) -> Path:
         return self.path / "stages" / stage / "checkpoints"
 
-    def recipe(self) -> Recipe:
-        """The recipe of this run.
-
-        Raises: RunError where the folder holds no run.
-        """
-        file = self.path / "recipe.toml"
-        if not file.is_file():
-            raise RunError(f"{self.path} holds no run: give a folder made by 'slimformer run'")
-        return read_recipe(file)
-
-    def begin(self, recipe: Recipe) -> None:
-        """Make the folder for a recipe, or go on in it if it holds a run of the same recipe.
-
-        Raises: RunError naming the differences where it holds a run of another recipe.
-        """
-        file = self.path / "recipe.toml"
-        if file.is_file() and not self.is_untouched():
-            other = differences(to_table(self.recipe()), to_table(recipe))
-            if other:
-                raise RunError(f"{self.path} holds a run of another recipe ({'; '.join(other[:3])}): give another --out folder")
-            return
-        if self.path.exists() and not self.path.is_dir():
-            raise RunError(f"{self.path} is a file: give another --out folder")
-        if self.path.is_dir() and not self.is_untouched():
-            raise RunError(f"{self.path} is not empty and holds no run: give another --out folder")
-        with writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_whole(file, lambda partial: write_recipe(recipe, partial))
-
     def is_untouched(self) -> bool:
         """Whether nothing has been computed here yet: a run that failed at its data or weights may get another recipe."""
         names = {file.name for file in self.path.iterdir() if not file.name.startswith(".")}
-        return names <= {"recipe.toml", "environment.json"}
+        return names <= {"recipe.toml", "environment.json", "sources.json"}
 
     def done(self) -> set[str]:
         """The names of the steps that are complete; one whose outcome was removed is not."""
-        marked = read_json(self.path / "done.json") if (self.path / "done.json").is_file() else []
+        file = self.path / "done.json"
+        try:
+            marked = {_step(step) for step in items(read_json(file), "the document")} if file.is_file() else set()
+        except ValueError as error:
+            raise RunError(f"{file} is damaged ({error}): {MEND}") from None
         return {step for step in marked if self._outcome(step).exists()}
 
     def _outcome(self, step: str) -> Path:
@@ -150,34 +132,34 @@ class RunFolder:
     def forget_metrics(self, stage: str, after: int) -> None:
         """Drop the logged lines of a stage beyond a step."""
         rows = read_lines(self.metrics)
-        kept = [row for row in rows if row["stage"] != stage or row["step"] <= after]
+        try:
+            kept = [row for row in rows if row["stage"] != stage or row["step"] <= after]
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{self.metrics} is damaged ({error!r}): remove it and try again") from None
         if kept != rows:
             with writing(self.metrics):
                 write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
 
-    def rating(self, snapshot: str, split: str, spec: SubnetSpec) -> dict[str, float] | None:
-        """The metrics that a sub-network got on a split at a point of the run, if it was rated."""
-        for row in read_lines(self.ratings):
-            if row["snapshot"] == snapshot and row["split"] == split and SubnetSpec.from_json(row["spec"]) == spec:
-                return dict(row["metrics"])
-        return None
-
-    def add_rating(self, snapshot: str, split: str, spec: SubnetSpec, metrics: Mapping[str, float]) -> None:
-        row = {"snapshot": snapshot, "split": split, "spec": spec.to_json(), "metrics": dict(metrics)}
-        with writing(self.path):
-            append_line(self.ratings, row)
-
     def read_results(self) -> dict[str, Any]:
-        """The results table of a finished run.
+        """The results of a finished run, as in results.json.
 
         Raises: RunError where the run is not finished or the file is damaged.
         """
         if not self.results.is_file():
             raise RunError(f"the run in {self.path} is not finished: the same 'slimformer run' command goes on with it")
         found = read_json(self.results)
-        if not isinstance(found, dict) or not found.get("rows"):
-            raise RunError(f"{self.results} is damaged (it has no rows): {MEND}")
-        return found
+        try:
+            RunResults.from_json(found)
+        except (ValueError, OverflowError) as error:
+            raise RunError(f"{self.results} is damaged ({error}): {MEND}") from None
+        return dict(found)
+
+
+def _step(value: object) -> str:
+    """The name of a step, which is part of a path."""
+    if not re.fullmatch("[a-z0-9_]{1,200}", text(value, "a step")):
+        raise ValueError(f"{shown(value)} is no step")
+    return str(value)
 
 
 def last_run(root: Path) -> Path:
@@ -192,19 +174,3 @@ def last_run(root: Path) -> Path:
             f"there is no run in {root}: give one with --run FOLDER, or make one: slimformer run recipes/quickstart.toml"
         )
     return max(runs, key=lambda folder: max(file.stat().st_mtime for file in folder.iterdir()))
-
-
-def folder_for(recipe: Recipe, root: Path) -> Path:
-    """Where a recipe runs by default: `root/NAME`, or `root/NAME-2`, ... if that holds a run of another recipe."""
-    number = 1
-    while True:
-        path = root / (recipe.name if number == 1 else f"{recipe.name}-{number}")
-        folder = RunFolder(path)
-        if not (path / "recipe.toml").is_file() or folder.is_untouched():
-            return path
-        try:
-            if not differences(to_table(folder.recipe()), to_table(recipe)):
-                return path
-        except (RunError, RecipeError):
-            pass
-        number += 1

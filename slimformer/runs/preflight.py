@@ -1,31 +1,33 @@
-"""Checks before a run starts: what would fail later fails here."""
+"""Checks before a run starts, so that errors which the model and the data show come before any training."""
 
 from __future__ import annotations
 
-import math
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from slimformer import checkpoints
-from slimformer.axes.space import check_divisible
+from slimformer.axes.space import Space, check_divisible
 from slimformer.backbones.base import backbone_for
 from slimformer.costs.base import Pricer
 from slimformer.costs.prices import pricers
+from slimformer.errors import DataError
 from slimformer.recipe.schema import Recipe, StageTable
-from slimformer.recipe.table import to_table
-from slimformer.runs.folder import RunFolder
-from slimformer.runs.load import from_recipe
-from slimformer.runs.reuse import shared_steps
+from slimformer.runs.finite import check_weights
 from slimformer.supernet.forward import forward
 from slimformer.supernet.network import SuperNet
-from slimformer.supernet.outputs import Outputs, to_device
+from slimformer.supernet.outputs import Outputs, to_device, without_labels
 from slimformer.supernet.spec import SubnetSpec
-from slimformer.supernet.topology import indivisible_axes
-from slimformer.tasks.base import TaskData
+from slimformer.tasks.base import Example, TaskData
 from slimformer.tasks.evaluation import tokens_in
+from slimformer.testing.cases import TOLERANCES
+from slimformer.testing.verification import verify
+from slimformer.training import trainer
 from slimformer.training.step import follow_spec
+
+LEEWAY = 10
+"""Real weights have larger float errors than the tiny models for which the tolerances of the laws are stated."""
 
 
 def recipe_pricers(supernet: SuperNet, recipe: Recipe, measured: Path | None) -> dict[str, Pricer]:
@@ -36,7 +38,7 @@ def recipe_pricers(supernet: SuperNet, recipe: Recipe, measured: Path | None) ->
 
 def try_terms(supernet: SuperNet, data: TaskData, spec: SubnetSpec, stage: StageTable) -> None:
     """Compute a stage's loss terms once, on two examples: terms that do not fit the model's outputs raise their errors."""
-    batch = to_device(data.collate([data.train[i] for i in range(min(2, len(data.train)))]), next(supernet.parameters()).device)
+    batch = to_device(data.collate(_two(data.train)), next(supernet.parameters()).device)
 
     def run(spec: SubnetSpec) -> Outputs:
         with torch.no_grad():
@@ -59,39 +61,56 @@ def check_lengths(supernet: SuperNet, data: TaskData) -> None:
             backbone.example(supernet.model, 1, data.collate([longest])["input_ids"].shape[1])
 
 
-def plan(recipe: Recipe, folder: RunFolder, start: RunFolder | None = None) -> dict[str, Any]:
-    """What a run would do: sizes, steps and costs, found by loading weights and data but training nothing.
+def check_before_training(recipe: Recipe, supernet: SuperNet, data: TaskData) -> None:
+    """Raise the errors that only the model and the data show, before anything is trained.
 
-    start: another run, whose finished steps it would begin with.
+    Raises: CheckpointError, DataError, RunError, SpaceError, TopologyError, WorkloadError.
     """
-    shared = {"taken over": list(shared_steps(recipe, start)[0])} if start else {}
-    source = checkpoints.resolve(recipe.model.checkpoint, recipe.model.fallback, recipe.model.sha256)
-    with from_recipe(recipe.model.checkpoint):
-        data = recipe.task.load(source)
-        model = recipe.task.load_model(source, recipe.model.attention)
-    supernet = SuperNet(model, backbone_for(model, recipe.model.backbones).topology(model))
+    trainer.check_trackers(recipe.machine)
+    check_weights(supernet.model, "before training")
+    check_lengths(supernet, data)
+    check_scoring_examples(recipe, data)
     space = recipe.space.on(supernet.topology)
     check_divisible(space)
-    check_lengths(supernet, data)
-    pricers = recipe_pricers(supernet, recipe, measured=None)
-    per_step = recipe.machine.batch_size * recipe.machine.gradient_accumulation
-    stages = {"finetune": ("train", recipe.finetune)} | {stage.name: (stage.examples, stage.training) for stage in recipe.stage}
-    steps = {
-        name: training.max_steps or math.ceil(math.ceil(len(data.training(examples).train) / per_step) * training.epochs)
-        for name, (examples, training) in stages.items()
-    }
-    whole = indivisible_axes(supernet.topology)
-    corners = {point.name: {n: p(point.spec) for n, p in pricers.items()} for point in (space.largest(), space.smallest())}
-    return {
-        "run folder": str(folder.path),
-        **shared,
-        "model": type(model).__name__,
-        "train examples": len(data.train),
-        "calibration examples": len(data.calibration),
-        "evaluation": {name: len(split) for name, split in data.evaluation.items()},
-        "sub-networks": len(space.points()),
-        **({"stays whole": whole} if whole else {}),
-        "optimizer steps": steps,
-        "costs": corners,
-        "recipe": to_table(recipe),
-    }
+    check_laws(supernet, data)
+    for stage in recipe.stage:
+        data.training(stage.examples)
+        try_terms(supernet, data, space.restrict(stage.axes).smallest().spec, stage)
+    recipe_pricers(supernet, recipe, measured=None)
+
+
+def check_scoring_examples(recipe: Recipe, data: TaskData) -> None:
+    """Check that a scorer that reads data has examples.
+
+    Raises: DataError.
+    """
+    table = recipe.importance
+    if len(data.scoring_examples(table.split)) == 0 and table.scorer.needs_data:
+        raise DataError(
+            f"importance is scored on {table.split}, which has no examples: give the task a larger calibration_size, "
+            "or set importance.split or an importance.scorer that reads no data"
+        )
+
+
+def check_laws(supernet: SuperNet, data: TaskData) -> None:
+    """Verify laws 1 to 4 on two examples of the task (`slimformer.testing.verify`).
+
+    Raises: TopologyError naming the law that does not hold.
+    """
+    batch = without_labels(data.collate(_two(data.train)))
+    dtype = next(supernet.model.parameters()).dtype
+    with torch.random.fork_rng():
+        verify(supernet, batch, tolerance=LEEWAY * TOLERANCES.get(dtype, TOLERANCES[torch.float32]))
+
+
+def coinciding(space: Space) -> list[str]:
+    """Lines that name the grid points which round to one and the same sub-network, of which the first one is kept."""
+    names: dict[SubnetSpec, list[str]] = {}
+    for ratios in itertools.product(*(axis.ratios for axis in space.axes)):
+        point = space.point({axis.name: ratio for axis, ratio in zip(space.axes, ratios, strict=True)})
+        names.setdefault(point.spec, []).append(point.name)
+    return [f"{' and '.join(same)} are the same sub-network" for same in names.values() if len(same) > 1]
+
+
+def _two(examples: Sequence[Example]) -> list[Example]:
+    return [examples[i] for i in range(min(2, len(examples)))]

@@ -14,6 +14,7 @@ from slimformer.files import read_lines, write_text, write_whole, writing
 from slimformer.recipe.schema import Recipe
 from slimformer.recipe.table import differences, to_table
 from slimformer.runs.folder import RunFolder
+from slimformer.runs.recipe_file import recipe_of
 
 UNSEEN = ("save_steps", "log_steps", "workers", "trackers")
 """The options of [machine] that change nothing in what is learnt."""
@@ -32,7 +33,7 @@ def shared_steps(recipe: Recipe, source: RunFolder) -> tuple[tuple[str, ...], li
     Raises: RunError where the folder holds no run.
     """
     steps: list[str] = []
-    done, theirs = source.done(), dict(_deciding(source.recipe()))
+    done, theirs = source.done(), dict(_deciding(recipe_of(source)))
     for step, mine in _deciding(recipe):
         other = differences(theirs.get(step, {}), mine) if step in done else [f"{step!r} is not finished there"]
         if other:

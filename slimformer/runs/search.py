@@ -25,6 +25,7 @@ from slimformer.rewiring import Rewiring
 from slimformer.runs.finetune import finetune
 from slimformer.runs.folder import RunFolder
 from slimformer.runs.load import load_supernet
+from slimformer.runs.ratings import RatingKey, Ratings
 from slimformer.runs.search_outcome import write_pictures
 from slimformer.search import STRATEGIES, Best, Candidate, Cheapest, Goal, Ledger, Limit, Problem, Shared, search
 from slimformer.search.journal import Alone
@@ -256,22 +257,21 @@ class Desk:
     def rating(self, metrics: Mapping[str, float]) -> float:
         return -metrics["loss"] if self.request.rate_by == "loss" else self.measure.rating(metrics[self.results["metric"]])
 
+    @cached_property
+    def ratings(self) -> Ratings:
+        return Ratings(self.folder)
+
     def probe_metrics(self, spec: SubnetSpec) -> dict[str, float]:
-        snapshot = self.recipe.snapshots[-1]
-        found = self.folder.rating(snapshot, self.probe_name, spec)
-        if found is None:
-            found = measure(self.supernet, spec, self.data, self.probe, self.recipe.evaluation.batch_size)
-            self.folder.add_rating(snapshot, self.probe_name, spec, found)
-        return found
+        """The metrics on the probe."""
+        key = RatingKey(self.recipe.snapshots[-1], self.probe_name, spec)
+        size = self.recipe.evaluation.batch_size
+        return self.ratings.get(key, lambda: measure(self.supernet, spec, self.data, self.probe, size))
 
     def report_metrics(self, spec: SubnetSpec) -> dict[str, float]:
         """The metrics on the split that results are stated on."""
-        snapshot, split = self.recipe.snapshots[-1], self.results["split"]
-        found = self.folder.rating(snapshot, split, spec)
-        if found is None:
-            found = evaluate(self.supernet.frozen(spec), self.data, split, self.recipe.evaluation.batch_size)
-            self.folder.add_rating(snapshot, split, spec, found)
-        return found
+        key = RatingKey(self.recipe.snapshots[-1], self.results["split"], spec)
+        size = self.recipe.evaluation.batch_size
+        return self.ratings.get(key, lambda: evaluate(self.supernet.frozen(spec), self.data, key.split, size))
 
     @cached_property
     def names(self) -> dict[SubnetSpec, str]:

@@ -16,9 +16,10 @@ from slimformer.recipe.schema import Recipe
 from slimformer.reports.results import measure_of
 from slimformer.runs.folder import RunFolder
 from slimformer.runs.load import load_supernet
-from slimformer.runs.ratings import Rater
+from slimformer.runs.ratings import RatingKey, Ratings
 from slimformer.supernet.configuration import auto_classes
 from slimformer.supernet.spec import SubnetSpec
+from slimformer.tasks.evaluation import evaluate
 
 
 def evaluate_run(folder: RunFolder, recipe: Recipe, subnet: str, split: str) -> dict[str, Any]:
@@ -27,7 +28,12 @@ def evaluate_run(folder: RunFolder, recipe: Recipe, subnet: str, split: str) -> 
     supernet = load_supernet(folder, recipe)
     name, spec = find_subnet(recipe.space.on(supernet.topology), subnet)
     split = split or results["split"]
-    metrics = Rater(folder, recipe, supernet, split).rate(spec)
+
+    def scored() -> dict[str, float]:
+        data = recipe.task.load(str(folder.supernet))
+        return evaluate(supernet.frozen(spec), data, split, recipe.evaluation.batch_size)
+
+    metrics = Ratings(folder).get(RatingKey(recipe.snapshots[-1], split, spec), scored)
     measures = {metric: asdict(measure_of(results, metric)) for metric in metrics}
     return {"name": name, "split": split, "metrics": metrics, "measures": measures, "spec": spec.to_json()}
 
@@ -73,7 +79,7 @@ def find_subnet(space: Space, subnet: str) -> tuple[str, SubnetSpec]:
         try:
             table = json.loads(Path(subnet).read_text(encoding="utf-8"))
             spec = SubnetSpec.from_json(table.get("spec", table))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise SpaceError(
                 f"{subnet} holds no spec ({error}): give a file with 'units' and 'blocks', as an exported subnet.json"
             ) from None

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slimformer.errors import RunError
 from slimformer.supernet.forward import forward, logits_of
 from slimformer.supernet.network import SuperNet
 from slimformer.supernet.outputs import Batch, to_device, without_labels
@@ -37,7 +38,9 @@ def predict(
             batch = to_device(collate([examples[i] for i in order[start : start + batch_size]]), device)
             with autocast():
                 logits = logits_of(network(**without_labels(batch)))
-            parts.append([head.float().cpu() for head in keep(logits, batch)])
+            kept = [head.float().cpu() for head in keep(logits, batch)]
+            _check_numbers(kept)
+            parts.append(kept)
     back = torch.tensor(order).argsort()
     return tuple(joined(heads)[back].numpy() for heads in zip(*parts, strict=True))
 
@@ -76,6 +79,18 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
     return whole
 
 
+def _check_numbers(logits: Sequence[Tensor]) -> None:
+    """Check that no logit is nan, which a metric could silently turn into a number.
+
+    Raises: RunError.
+    """
+    if any(bool(head.isnan().any()) for head in logits):
+        raise RunError(
+            "the model's logits are nan, so nothing can be rated: train with a lower learning_rate, or with "
+            'machine.precision = "fp32"'
+        )
+
+
 def tokens_in(example: Example) -> int:
     """How many tokens an example has; 0 for one that is no text."""
     return len(example["input_ids"]) if "input_ids" in example else 0
@@ -93,7 +108,9 @@ def measure(supernet: SuperNet, spec: SubnetSpec, data: TaskData, probe: Sequenc
             batch = to_device(data.collate([probe[i] for i in chosen]), device)
             outputs = forward(network, supernet.topology, spec, batch, hidden=False, labels=True)
             total += float(outputs.loss) * len(chosen)
-            parts.append([head.float().cpu() for head in data.keep(outputs.logits, batch)])
+            kept = [head.float().cpu() for head in data.keep(outputs.logits, batch)]
+            _check_numbers(kept)
+            parts.append(kept)
     metrics = {"loss": total / len(probe)}
     if len(probe) < len(data.calibration):
         return metrics

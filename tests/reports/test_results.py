@@ -14,6 +14,7 @@ from slimformer.costs import COSTS, stated_unit
 from slimformer.errors import WorkloadError
 from slimformer.recipe import parse_recipe
 from slimformer.reports.results import distinct_costs, model_card, plot, results_table
+from slimformer.reports.run_results import RunResults
 from slimformer.runs.preflight import check_lengths, recipe_pricers
 from tests.tiny import tiny_data
 
@@ -21,7 +22,7 @@ UNITS = {"params": "parameters", "flops": "FLOPs", "macs": "MACs", "latency": "s
 
 
 @pytest.fixture
-def results() -> dict[str, Any]:
+def results() -> RunResults:
     """Two sub-networks with four costs."""
     rows = [
         {
@@ -33,10 +34,10 @@ def results() -> dict[str, Any]:
         }
         for name, width in (("width1", 1.0), ("width0.5", 0.5))
     ]
-    return {
+    return RunResults.from_json({
         "name": "run", "metric": "accuracy", "split": "validation", "teacher": {"validation": {"accuracy": 91.0}},
         "baselines": {}, "costs": UNITS, "workload": {"batch_size": 1, "length": 128}, "rows": rows,
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 def test_a_cost_is_written_in_its_unit_with_the_setting_in_which_it_was_measured(results):

@@ -75,7 +75,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group_with_mean_and_spread(f
     one = finished("a0", recipe_of(0), (90, 80, 70, 60))
     two = finished("a1", recipe_of(1), (92, 80, 74, 64))
     other = finished("b0", recipe_of(0, "b", rewiring="keep"), (91, 70, 70, 50))
-    first, second = compare([one, two, other])["groups"]
+    first, second = compare([one, two, other]).to_json()["groups"]
     assert (first["seeds"], second["seeds"]) == ([0, 1], [0])
     assert first["points"]["width1-depth1"] == {"mean": 91, "spread": pytest.approx(statistics.stdev([90, 92]))}
     assert (first["mean"]["mean"], first["worst"]["mean"]) == (76.25, 62)
@@ -86,17 +86,17 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group_with_mean_and_spread(f
 def test_the_worst_is_the_highest_where_less_is_better(finished):
     measures = {"perplexity": {"unit": "per token", "lower_is_better": True}}
     run = finished("a", recipe_of(), (20, 30, 25, 50), "perplexity", measures=measures)
-    found = compare([run])
+    found = compare([run]).to_json()
     assert found["groups"][0]["worst"]["mean"] == 50
     assert found["measures"] == measures
 
 
 def test_the_same_seed_twice_is_not_a_repetition(finished):
-    assert len(compare([finished("a", recipe_of()), finished("b", recipe_of(), (1, 2, 3, 4))])["groups"]) == 2
+    assert len(compare([finished("a", recipe_of()), finished("b", recipe_of(), (1, 2, 3, 4))]).groups) == 2
 
 
 def test_the_cost_counts_every_sub_network_by_its_flops_and_a_teachers_pass_as_a_third(finished):
-    (group,) = compare([finished("a", recipe_of())])["groups"]
+    (group,) = compare([finished("a", recipe_of())]).to_json()["groups"]
     finetune = 60 * 10 * 1.0  # 3 epochs of 20 steps
     width = 40 * 10 * (1 + 0.5 + 1 / 3)  # 2 epochs
     depth = 5 * 10 * (1 + 0.5 + 0.5 + 0.25 + (1 + 0.5) / 3)  # max_steps; a teacher of each width
@@ -108,7 +108,7 @@ def test_labels_need_no_teacher_and_a_sandwich_runs_fewer(finished):
     sandwich = stage | {"sampler": {"name": "sandwich", "num_random": 1}}
     every = finished("every", recipe_of(stage=[stage], finetune={"epochs": 0}))
     some = finished("some", recipe_of(stage=[sandwich], finetune={"epochs": 0}))
-    costs = [group["passes"]["mean"] for group in compare([every, some])["groups"]]
+    costs = [group["passes"]["mean"] for group in compare([every, some]).to_json()["groups"]]
     assert costs == pytest.approx([50 * 2.25, 50 * (1 + 2.25 / 4 + 0.25)])
 
 

@@ -13,7 +13,9 @@ import torch
 from slimformer.errors import CheckpointError, RunError
 from slimformer.files import append_line, read_json, read_lines, reading, write_text, write_whole, writing
 from slimformer.recipe import read_recipe
-from slimformer.runs.folder import RunFolder, folder_for, last_run
+from slimformer.runs.folder import RunFolder, last_run
+from slimformer.runs.ratings import RatingKey, Ratings
+from slimformer.runs.recipe_file import begin, folder_for, recipe_of
 from slimformer.supernet import SubnetSpec
 
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart.toml"
@@ -34,8 +36,8 @@ def other():
 def folder(tmp_path, recipe):
     """A run of the recipe that has rated something."""
     made = RunFolder(tmp_path / "run")
-    made.begin(recipe)
-    made.add_rating("base", "validation", SPEC, {"accuracy": 50.0})
+    begin(made, recipe)
+    Ratings(made).add(RatingKey("base", "validation", SPEC), {"accuracy": 50.0})
     return made
 
 
@@ -51,37 +53,37 @@ def names(path):
 
 def test_a_new_folder_holds_the_recipe_and_nothing_else(tmp_path, recipe):
     folder = RunFolder(tmp_path / "deep" / "run")
-    folder.begin(recipe)
+    begin(folder, recipe)
     assert names(folder.path) == ["recipe.toml"]
-    assert folder.recipe() == recipe
+    assert recipe_of(folder) == recipe
     assert folder.done() == set()
 
 
 def test_a_run_of_the_same_recipe_goes_on(folder, recipe):
     before = (folder.path / "recipe.toml").stat().st_mtime_ns
-    RunFolder(folder.path).begin(recipe)
+    begin(RunFolder(folder.path), recipe)
     assert (folder.path / "recipe.toml").stat().st_mtime_ns == before
 
 
 def test_a_run_of_another_recipe_is_refused_and_the_differences_are_named(folder, recipe, other):
     with pytest.raises(RunError) as caught:
-        folder.begin(other)
+        begin(folder, other)
     assert "(seed: 0 -> 9; finetune.epochs: 3.0 -> 1.0): give another --out folder" in one_line(caught)
-    assert folder.recipe() == recipe
+    assert recipe_of(folder) == recipe
 
 
 def test_a_run_that_failed_before_it_computed_anything_takes_a_mended_recipe(tmp_path, recipe, other):
     folder = RunFolder(tmp_path / "run")
-    folder.begin(recipe)
+    begin(folder, recipe)
     (folder.path / "environment.json").write_text("{}")
-    folder.begin(other)
-    assert folder.recipe() == other
+    begin(folder, other)
+    assert recipe_of(folder) == other
 
 
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path, recipe):
     (tmp_path / "thesis.tex").write_text("do not touch")
     with pytest.raises(RunError) as caught:
-        RunFolder(tmp_path).begin(recipe)
+        begin(RunFolder(tmp_path), recipe)
     assert "is not empty and holds no run: give another --out folder" in one_line(caught)
     assert names(tmp_path) == ["thesis.tex"]
 
@@ -89,21 +91,21 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path, recipe):
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, recipe):
     (tmp_path / "run").write_text("")
     with pytest.raises(RunError) as caught:
-        RunFolder(tmp_path / "run").begin(recipe)
+        begin(RunFolder(tmp_path / "run"), recipe)
     assert "run is a file: give another --out folder" in one_line(caught)
 
 
 def test_a_folder_without_a_run_says_what_to_give(tmp_path):
     with pytest.raises(RunError, match="holds no run: give a folder made by 'slimformer run'"):
-        RunFolder(tmp_path).recipe()
+        recipe_of(RunFolder(tmp_path))
 
 
 def test_folders_are_numbered_by_recipe(tmp_path, recipe, other):
     for number, each in enumerate((recipe, other), start=1):
         folder = RunFolder(folder_for(each, tmp_path))
         assert folder.path.name == ("quickstart" if number == 1 else "quickstart-2")
-        folder.begin(each)
-        folder.add_rating("base", "validation", SPEC, {})
+        begin(folder, each)
+        Ratings(folder).add(RatingKey("base", "validation", SPEC), {})
     assert folder_for(recipe, tmp_path).name == "quickstart"
     assert folder_for(other, tmp_path).name == "quickstart-2"
     assert folder_for(read_recipe(QUICKSTART, ["seed=3"]), tmp_path).name == "quickstart-3"
@@ -117,7 +119,7 @@ def test_a_folder_whose_recipe_is_damaged_is_passed_over(folder, recipe):
 
 def test_the_last_run_is_the_one_written_last(tmp_path, recipe):
     for name in ("one", "two"):
-        RunFolder(tmp_path / name).begin(recipe)
+        begin(RunFolder(tmp_path / name), recipe)
         append_line(tmp_path / name / "ratings.jsonl", {})
     (tmp_path / "no_run").mkdir()
     os.utime(tmp_path / "one" / "recipe.toml", (2e9, 2e9))
@@ -128,7 +130,7 @@ def test_the_last_run_is_the_one_written_last(tmp_path, recipe):
 
 
 def test_a_run_that_failed_before_it_computed_anything_is_not_the_last_run(folder, recipe):
-    RunFolder(folder.path.with_name("failed")).begin(recipe)
+    begin(RunFolder(folder.path.with_name("failed")), recipe)
     os.utime(folder.path.with_name("failed") / "recipe.toml", (3e9, 3e9))
     assert last_run(folder.path.parent) == folder.path
 
@@ -152,13 +154,6 @@ def test_a_step_whose_outcome_was_removed_is_to_be_done_again(folder):
     folder.mark("rewiring")
     folder.rewiring.unlink()
     assert folder.done() == set()
-
-
-def test_a_rating_is_found_by_snapshot_split_and_spec(folder):
-    assert folder.rating("base", "validation", SPEC) == {"accuracy": 50.0}
-    assert folder.rating("width", "validation", SPEC) is None
-    assert folder.rating("base", "test", SPEC) is None
-    assert folder.rating("base", "validation", SubnetSpec({"a": 1, "b": 1}, {"encoder": (0, 2)})) is None
 
 
 def test_metrics_of_a_stage_after_a_step_are_forgotten(folder):
@@ -345,13 +340,13 @@ def small_disk(tmp_path):
 
 def test_a_model_that_does_not_fit_on_a_real_disk_leaves_the_run_as_it_was(small_disk, recipe, tiny):
     folder = RunFolder(small_disk / "run")
-    folder.begin(recipe)
-    folder.add_rating("base", "validation", SPEC, {"accuracy": 50.0})
+    begin(folder, recipe)
+    Ratings(folder).add(RatingKey("base", "validation", SPEC), {"accuracy": 50.0})
     with pytest.raises(RunError) as caught:
         folder.save_model(folder.supernet, tiny("Bert", hidden_size=64, intermediate_size=256), None)
     assert "supernet: the disk is full; nothing finished is lost" in one_line(caught)
     assert names(folder.path) == ["ratings.jsonl", "recipe.toml"]
-    assert folder.rating("base", "validation", SPEC) == {"accuracy": 50.0}
+    assert Ratings(folder).find(RatingKey("base", "validation", SPEC)) == {"accuracy": 50.0}
 
 
 def fill(file):
@@ -363,21 +358,21 @@ def fill(file):
 
 def test_ratings_go_on_after_a_real_disk_was_full(small_disk, recipe):
     folder = RunFolder(small_disk / "run")
-    folder.begin(recipe)
-    folder.add_rating("base", "validation", SPEC, {"accuracy": 50.0})
+    begin(folder, recipe)
+    Ratings(folder).add(RatingKey("base", "validation", SPEC), {"accuracy": 50.0})
     filler = small_disk / "filler"
     fill(filler)
 
     def rate_many():
         for number in range(100):
-            folder.add_rating(f"stage{number}", "validation", SPEC, {"accuracy": 1.0})
+            Ratings(folder).add(RatingKey(f"stage{number}", "validation", SPEC), {"accuracy": 1.0})
 
     with pytest.raises(RunError, match="the disk is full"):
         rate_many()
     filler.unlink()
-    folder.add_rating("last", "validation", SPEC, {"accuracy": 60.0})
-    assert folder.rating("base", "validation", SPEC) == {"accuracy": 50.0}
-    assert folder.rating("last", "validation", SPEC) == {"accuracy": 60.0}
+    Ratings(folder).add(RatingKey("last", "validation", SPEC), {"accuracy": 60.0})
+    assert Ratings(folder).find(RatingKey("base", "validation", SPEC)) == {"accuracy": 50.0}
+    assert Ratings(folder).find(RatingKey("last", "validation", SPEC)) == {"accuracy": 60.0}
 
 
 def test_a_saved_model_reads_back_and_replaces_the_one_before(folder, tiny):

@@ -8,6 +8,7 @@ from slimformer.errors import RunError
 from slimformer.files import append_line, write_text
 from slimformer.recipe import read_recipe
 from slimformer.runs.folder import RunFolder
+from slimformer.runs.recipe_file import begin, recipe_of
 from slimformer.runs.reuse import shared_steps, take_over
 
 GLUE = Path(__file__).parents[2] / "recipes" / "dynabert_glue.toml"
@@ -17,7 +18,7 @@ ALL = ("base", "rewiring", "width", "depth")
 def finished(path, steps=ALL):
     """A run folder of the recipe in which some steps are complete, each model being a file that names it."""
     folder = RunFolder(path)
-    folder.begin(read_recipe(GLUE))
+    begin(folder, read_recipe(GLUE))
     for step in steps:
         if step == "rewiring":
             write_text(folder.rewiring, "rewiring")
@@ -76,7 +77,7 @@ def test_steps_are_shared_in_order_and_only_if_they_are_finished(tmp_path):
 def test_taking_over_copies_the_shared_steps_their_numbers_and_nothing_else(tmp_path):
     source, folder = finished(tmp_path / "source"), RunFolder(tmp_path / "new")
     recipe = read_recipe(GLUE, ["stage.depth.follow=[]"])
-    folder.begin(recipe)
+    begin(folder, recipe)
     write_text(folder.checkpoints("finetune") / "half.txt", "")
     said = take_over(recipe, folder, source)
     assert "base, rewiring, width; made anew: what comes after, as stage.depth.follow: ['width'] -> []" in said
@@ -86,13 +87,13 @@ def test_taking_over_copies_the_shared_steps_their_numbers_and_nothing_else(tmp_
     assert not folder.checkpoints("finetune").exists()
     assert '"depth"' not in folder.metrics.read_text() + folder.ratings.read_text()
     assert len(folder.metrics.read_text().splitlines()) == len(folder.ratings.read_text().splitlines()) == 3
-    assert folder.recipe() == recipe
+    assert recipe_of(folder) == recipe
 
 
 def test_a_long_difference_is_named_by_its_key_alone(tmp_path):
     recipe = read_recipe(GLUE, ['stage.depth.terms=["labels"]'])
     folder = RunFolder(tmp_path / "new")
-    folder.begin(recipe)
+    begin(folder, recipe)
     assert take_over(recipe, folder, finished(tmp_path / "source")).endswith("as stage.depth.terms differs")
 
 
@@ -112,7 +113,7 @@ def test_a_run_with_a_finished_step_of_its_own_goes_on_with_it(tmp_path):
 def test_nothing_to_take_over_is_an_error(tmp_path, start, said):
     finished(tmp_path / "source")
     folder, recipe = RunFolder(tmp_path / "new"), read_recipe(GLUE, ["seed=1"])
-    folder.begin(recipe)
+    begin(folder, recipe)
     with pytest.raises(RunError, match=said):
         take_over(recipe, folder, RunFolder(tmp_path / start))
     assert folder.is_untouched()
