@@ -1,5 +1,5 @@
 """Import the built-in components, so that they register. It is loaded as a plugin, like any other."""
 
-from slimformer import axes, distillation, importance, rewiring, search
+from slimformer import axes, distillation, importance, repair, rewiring, search
 
-__all__ = ["axes", "distillation", "importance", "rewiring", "search"]
+__all__ = ["axes", "distillation", "importance", "repair", "rewiring", "search"]

@@ -49,6 +49,10 @@ class ExportError(SlimformerError):
     """A sub-network that could not be written as a model which reloads to the same outputs."""
 
 
+class RepairError(SlimformerError):
+    """A sub-network could not be repaired."""
+
+
 class SearchError(SlimformerError):
     """A search that cannot begin or go on: an empty probe, a storage that is lost or is another search's."""
 

@@ -41,3 +41,18 @@ class Reference:
     def __call__(self, num_blocks: int, ratio: float) -> tuple[int, ...]:
         depth = count(num_blocks, ratio)
         return tuple(i * num_blocks // depth for i in range(depth))
+
+
+@DEPTH_POLICIES.register("ends")
+@dataclass(frozen=True)
+class Ends:
+    """Evenly spread blocks, the first and the last one always kept (12 blocks at 0.5 keep 0,2,4,7,9,11).
+
+    After a repair it is the best of the fixed rules: what drops the last block collapses, and the first one is dear.
+    """
+
+    def __call__(self, num_blocks: int, ratio: float) -> tuple[int, ...]:
+        depth = count(num_blocks, ratio)
+        if depth == 1:
+            return (num_blocks - 1,)
+        return tuple(round(i * (num_blocks - 1) / (depth - 1)) for i in range(depth))
