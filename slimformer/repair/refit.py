@@ -118,7 +118,7 @@ def _check_tokens(module: nn.Module, path: str, plan: list[tuple[Step, ...]], st
     tokens = sum(int(mask.sum()) for mask in streams.masks)
     for index, steps in enumerate(plan):
         for step in steps:
-            weight = module.get_submodule(f"{path}.{index}.{step.reader.module}").weight
+            weight = module.get_parameter(f"{path}.{index}.{step.reader.module}.weight")
             inputs = weight.shape[0] if step.reader.transposed else weight.shape[1]
             if tokens < least * inputs:
                 raise RepairError(
@@ -191,7 +191,7 @@ def target_of(block: nn.Module, step: Step, streams: StackStreams, batch: int) -
     if not step.reader.place.inverts:
         return behind
     norm = block.get_submodule(step.reader.place.module)
-    gain = away_from_zero(norm.weight.detach().float())
+    gain = away_from_zero(norm.get_parameter("weight").detach().float())
     bias = getattr(norm, "bias", None)
     normalised = (behind.float() - (0 if bias is None else bias.detach().float())) / gain
     wide = own.float()
@@ -233,13 +233,14 @@ def _check_finite(equations: NormalEquations, step: Step) -> None:
 def _apply_(block: nn.Module, step: Step, solve: Solver, equations: NormalEquations) -> Change:
     """Solve for a reader's change and write it into its weight."""
     reader = block.get_submodule(step.reader.module)
-    weight = reader.weight.detach()
+    matrix, bias = reader.get_parameter("weight"), getattr(reader, "bias", None)
+    weight = matrix.detach()
     change = solve(equations, (weight.T if step.reader.transposed else weight).float(), step.reader, step.post_norm)
     delta = change.weight.to(weight)
     with torch.no_grad():
-        reader.weight += delta.T if step.reader.transposed else delta
-        if getattr(reader, "bias", None) is not None:
-            reader.bias += change.bias.to(reader.bias)
+        matrix += delta.T if step.reader.transposed else delta
+        if bias is not None:
+            bias += change.bias.to(bias)
     return change
 
 
