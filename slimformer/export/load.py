@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,17 +41,27 @@ def from_pretrained(
         else:
             config = getattr(model_class, "config_class").from_pretrained(folder)  # noqa: B009
         cls: Any = class_for(config, model_class)
-        options = {"attn_implementation": attention} if attention else {}
+        options = {"config": config, "ignore_mismatched_sizes": True, "output_loading_info": True}
+        options |= {"attn_implementation": attention} if attention else {}
         with _without_report():
-            model, report = (_poisoned(cls) if poisoned else cls).from_pretrained(
-                folder, config=config, ignore_mismatched_sizes=True, output_loading_info=True, **options
-            )
+            model, report = (_poisoned(cls) if poisoned else cls).from_pretrained(folder, **options)
+            if _lacks_a_pooler(report, model):
+                model, report = (_poisoned(cls) if poisoned else cls).from_pretrained(
+                    folder, add_pooling_layer=False, **options
+                )
         check_complete(report)
     except Exception as error:  # json, safetensors and the hub each have their own
         reason = str(error) if isinstance(error, ExportError) else first_line(error)
         raise ExportError(f"{folder} holds no exported model ({reason}): give a folder made by 'slimformer export'") from error
     loaded: nn.Module = model.eval()
     return loaded
+
+
+def _lacks_a_pooler(report: Mapping[str, Any], model: nn.Module) -> bool:
+    """Whether a body was saved without its pooler, which its configuration does not say."""
+    missing = list(report["missing_keys"])
+    takes = any("add_pooling_layer" in signature(cls.__init__).parameters for cls in type(model).__mro__[:-1])  # type: ignore[misc]
+    return bool(missing) and takes and all(key.startswith("pooler.") for key in missing)
 
 
 @contextmanager

@@ -238,9 +238,9 @@ def _apply_(block: nn.Module, step: Step, solve: Solver, equations: NormalEquati
     change = solve(equations, (weight.T if step.reader.transposed else weight).float(), step.reader, step.post_norm)
     delta = change.weight.to(weight)
     with torch.no_grad():
-        matrix += delta.T if step.reader.transposed else delta
+        matrix.add_(delta.T if step.reader.transposed else delta)
         if bias is not None:
-            bias += change.bias.to(bias)
+            bias.add_(change.bias.to(bias))
     return change
 
 
