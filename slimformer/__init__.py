@@ -20,30 +20,53 @@ if TYPE_CHECKING:
         distillation as distillation,
         export as export,
         importance as importance,
+        repair as repair,
         rewiring as rewiring,
         search as search,
         tasks as tasks,
         testing as testing,
     )
+    from slimformer.api import make_elastic as make_elastic, save_pretrained as save_pretrained
     from slimformer.axes.base import Axis as Axis
     from slimformer.axes.space import Space as Space
     from slimformer.errors import SlimformerError as SlimformerError
     from slimformer.export.load import from_pretrained as from_pretrained
     from slimformer.plugins import load_plugins as load_plugins
     from slimformer.recipe.schema import Recipe as Recipe
+    from slimformer.reports.run_results import RunResults as RunResults
+    from slimformer.reports.search_results import SearchResults as SearchResults
+    from slimformer.runs.run import Run as Run
     from slimformer.supernet.network import SuperNet as SuperNet
     from slimformer.supernet.spec import SubnetSpec as SubnetSpec
     from slimformer.supernet.topology import Topology as Topology
+    from slimformer.version import __version__ as __version__
 
-_FOLDERS = ("axes", "backbones", "costs", "distillation", "export", "importance", "rewiring", "search", "tasks", "testing")
+_FOLDERS = (
+    "axes",
+    "backbones",
+    "costs",
+    "distillation",
+    "export",
+    "importance",
+    "repair",
+    "rewiring",
+    "search",
+    "tasks",
+    "testing",
+)
 _PUBLIC = {
     "": _FOLDERS,
+    "api": ("make_elastic", "save_pretrained"),
     "axes.base": ("Axis",),
     "axes.space": ("Space",),
     "errors": ("SlimformerError",),
     "export.load": ("from_pretrained",),
     "plugins": ("load_plugins",),
     "recipe.schema": ("Recipe",),
+    "reports.run_results": ("RunResults",),
+    "reports.search_results": ("SearchResults",),
+    "runs.run": ("Run",),
+    "version": ("__version__",),
     "supernet.network": ("SuperNet",),
     "supernet.spec": ("SubnetSpec",),
     "supernet.topology": ("Topology",),

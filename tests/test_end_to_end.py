@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from slimformer.cli import main
-from slimformer.runs import search as search_run
+from slimformer.runs import probe as search_probe
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "160"}
@@ -292,7 +292,7 @@ def test_search_takes_limits_on_measured_latency_and_on_memory_in_their_units(pl
 
 
 def test_a_search_that_is_stopped_keeps_its_ratings_and_goes_on(damaged, place, results, monkeypatch):
-    rated, measure = [], search_run.measure
+    rated, measure = [], search_probe.measure
 
     def stop_at_the_third(supernet, spec, *rest):
         if len(rated) == 2:
@@ -301,14 +301,14 @@ def test_a_search_that_is_stopped_keeps_its_ratings_and_goes_on(damaged, place, 
         return measure(supernet, spec, *rest)
 
     before = (damaged / "ratings.jsonl").read_text()
-    monkeypatch.setattr(search_run, "measure", stop_at_the_third)
+    monkeypatch.setattr(search_probe, "measure", stop_at_the_third)
     params = results["rows"][1]["costs"]["params"]  # a limit with room below it: without one the whole model is the answer
     arguments = ("search", "--run", damaged, "--max-params", int(params), "--probe", 5, *QUICK)
     assert "nothing finished is lost" in one_line(slimformer(*arguments, cwd=place, rc=130))
     kept = (damaged / "ratings.jsonl").read_text().removeprefix(before).splitlines()
     assert [json.loads(line)["split"] for line in kept] == ["probe:5 of calibration"] * 2
     again = []
-    monkeypatch.setattr(search_run, "measure", lambda net, spec, *rest: again.append(spec) or measure(net, spec, *rest))
+    monkeypatch.setattr(search_probe, "measure", lambda net, spec, *rest: again.append(spec) or measure(net, spec, *rest))
     slimformer(*arguments, cwd=place)
     assert len(again) == 8
     assert not set(again) & set(rated)

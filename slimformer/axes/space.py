@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from slimformer.axes.base import AXES, Axis, DepthPolicy, size_at
+from slimformer.axes.base import AXES, DEPTH_POLICIES, Axis, DepthPolicy, size_at
 from slimformer.errors import SpaceError
 from slimformer.supernet.spec import SubnetSpec
 from slimformer.supernet.topology import Topology, indivisible_axes
 
 if TYPE_CHECKING:
     from torch import Generator
+
+    from slimformer.supernet.network import SuperNet
+
+NO_RATIOS: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,30 @@ class Space:
         """The ratio that a choice gives to one of the topology's axes; 1 where it gives none."""
         return next((ratios[a.name] for a in self.axes if a.covers(axis) and a.name in ratios), 1.0)
 
-    def spec(self, ratios: Mapping[str, float]) -> SubnetSpec:
+    @staticmethod
+    def of(supernet: SuperNet, depth_policy: str | DepthPolicy = "keep_last", **ratios: Sequence[float]) -> Space:
+        """The space of a super-network from its axes' ratios; an axis in a group is written with two underscores.
+
+        depth_policy: which blocks a depth ratio keeps, by name or as a component.
+        Raises: SpaceError as the constructor; UnknownComponentError for an unknown depth policy.
+
+        >>> space = Space.of(supernet, width=[1, 0.75, 0.5], depth=[1, 0.5])
+        >>> space = Space.of(supernet, width__ffn=[1, 0.5])
+        """
+        policy = DEPTH_POLICIES.build(depth_policy) if isinstance(depth_policy, str) else depth_policy
+        axes = tuple(Axis(name.replace("__", "."), tuple(map(float, values))) for name, values in ratios.items())
+        return Space(supernet.topology, axes, policy)
+
+    def spec(self, ratios: Mapping[str, float] = NO_RATIOS, **named: float) -> SubnetSpec:
         """The uniform spec of one ratio for each axis; an axis not given stays whole.
 
         Each axis rounds its sizes (`size_at`), the depth policy picks the blocks.
+
+        ratios: by axis; `named` is the same as keywords, an axis in a group written with two underscores.
+
+        >>> space.spec(width=0.5, depth=0.5)
         """
+        ratios = {**ratios, **{name.replace("__", "."): ratio for name, ratio in named.items()}}
         for name in set(ratios) - {axis.name for axis in self.axes}:
             raise SpaceError(f"{name!r} is not an axis of this space, which has: {', '.join(a.name for a in self.axes)}")
         units = {g.name: size_at(g, self.ratio_of(g.axis, ratios)) for g in self.topology.groups}

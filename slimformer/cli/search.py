@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,9 +18,6 @@ from slimformer.cli.options import (
 )
 from slimformer.errors import SlimformerError
 from slimformer.plugins import load_plugins
-
-if TYPE_CHECKING:
-    pass
 
 
 def search(
@@ -64,25 +61,23 @@ def search(
     by_cost = _options(options)
     if bool(minimise) != bool(min_metric):
         raise SlimformerError("--minimise and --min-metric go together, for example --min-metric 80 --minimise latency")
-    if rate_by not in ("", "loss", "metric") or (minimise and rate_by == "loss"):
-        raise SlimformerError(f"--rate-by {rate_by}: write loss or metric; --min-metric needs metric")
-    if blocks not in ("", "any", "spread", "prefix"):
-        raise SlimformerError(f"--blocks {blocks}: write any, spread or prefix")
     folder, recipe = open_run(run_folder)
     from slimformer.cli.console import ConsoleReport
     from slimformer.costs.base import Workload
     from slimformer.reports.search import search_lines
-    from slimformer.runs.search import Request, search_run
+    from slimformer.runs.search import search_run
+    from slimformer.runs.search_options import Cheapest, SearchOptions, SharedStudy
 
     work = recipe.evaluation.workload
-    request = Request(
-        limits=tuple(limits), like=like, minimise=minimise, min_metric=min_metric, strategy=strategy, max_ratings=max_ratings,
-        rate_by="metric" if rate_by == "metric" or minimise else "loss", probe=probe, seed=seed,
-        workload=Workload(batch_size or work.batch_size, length or work.length), options=by_cost, multiples=by_axis,
-        blocks=blocks, storage=storage, study=study, finetune=finetune_steps if finetune else 0,
+    asked = SearchOptions(
+        limits=tuple(limits), like=like or None, cheapest=Cheapest(minimise, min_metric) if minimise else None,
+        strategy=strategy, max_ratings=max_ratings, rate_by=rate_by or None, probe=probe or None, seed=seed,  # type: ignore[arg-type]
+        workload=Workload(batch_size or work.batch_size, length or work.length), cost_options=by_cost, multiples=by_axis,
+        blocks=blocks or None, study=SharedStudy(storage, study) if storage else None,  # type: ignore[arg-type]
+        finetune=finetune_steps if finetune else None,
     )  # fmt: skip
     quiet_libraries()
-    found = search_run(folder, recipe, request, ConsoleReport(quiet=quiet or as_json))
+    found = search_run(folder, recipe, asked, ConsoleReport(quiet=quiet or as_json)).to_json()
     show(found, as_json, lambda: search_lines(found, folder.path))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -15,9 +15,6 @@ from slimformer.cli.options import (
     quiet_libraries,
     show,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def evaluate(
@@ -33,7 +30,7 @@ def evaluate(
     from slimformer.runs import subnets as commands
 
     quiet_libraries()
-    found = commands.evaluate_run(folder, recipe, subnet, split)
+    found = commands.evaluate_run(folder, recipe, subnet, split).to_json()
     show(found, as_json, lambda: _scores(found))
 
 
@@ -59,7 +56,7 @@ def export(
     from slimformer.runs import subnets as commands
 
     quiet_libraries()
-    found = commands.export_run(folder, recipe, subnet, to, dtype)
+    found = commands.export_run(folder, recipe, subnet, to, dtype).to_json()
     show(found, as_json, lambda: [f"{found['name']} is in {to}", f"load it with: {found['load']}"])
 
 

@@ -1,150 +1,96 @@
-"""A search of a finished run: limits, costs, the probe on which candidates are rated, and the outcome."""
+"""A search of a finished run: limits, costs, the strategy, and the outcome."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
 import torch
 
 from slimformer.axes.base import Axis
 from slimformer.axes.space import read_ratios
 from slimformer.backbones.base import backbone_for
-from slimformer.costs.base import COSTS, Pricer, Workload, is_measured, unit_of
+from slimformer.costs.base import COSTS, Cost, Pricer, is_measured, unit_of
 from slimformer.errors import InfeasibleError, SearchError, SpaceError
-from slimformer.files import write_text, writing
 from slimformer.importance import load_scores
 from slimformer.progress import Report
 from slimformer.recipe.schema import Recipe
-from slimformer.reports.results import measure_of
+from slimformer.reports.search_results import SearchResults
 from slimformer.rewiring import Rewiring
 from slimformer.runs.finetune import finetune
 from slimformer.runs.folder import RunFolder
 from slimformer.runs.load import load_supernet
-from slimformer.runs.ratings import RatingKey, Ratings
-from slimformer.runs.search_outcome import write_pictures
-from slimformer.search import STRATEGIES, Best, Candidate, Cheapest, Goal, Ledger, Limit, Problem, Shared, search
-from slimformer.search.journal import Alone
-from slimformer.search.milp import certificate
+from slimformer.runs.outcome import read_results
+from slimformer.runs.probe import Probe
+from slimformer.runs.search_options import SearchOptions
+from slimformer.runs.search_outcome import outcome_of, write_outcome, write_winner
+from slimformer.search import STRATEGIES, Alone, Best, Candidate, Cheapest, Goal, Ledger, Limit, Problem, Shared, search
+from slimformer.supernet.names import SubnetNames
 from slimformer.supernet.network import SuperNet
 from slimformer.supernet.spec import SubnetSpec
-from slimformer.tasks.base import Measure, TaskData
-from slimformer.tasks.evaluation import evaluate, measure
 
-RateBy = Literal["loss", "metric"]
-
-SOLVERS = ("auto", "milp")
-"""The strategies whose outcome states the optimality gap."""
+Prices = dict[str, float]
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is asked of a search of a run.
-
-    limits: ceilings on costs. like: a point, "NAME" or "RUN:NAME", whose costs are ceilings too.
-    minimise: the cost to be lowest, with a metric as good as `min_metric`; "" for the best rating instead.
-    rate_by: "loss" or "metric", on `probe` examples of the calibration split (0: all of it).
-    workload: the inputs for which costs are stated, None for the recipe's. options: of costs, by cost and name.
-    multiples, blocks: override the recipe's `[search]`.
-    storage, study: the journal file and the name of a search that several processes share.
-    finetune: optimizer steps for the winner alone.
-    """
-
-    limits: tuple[Limit, ...] = ()
-    like: str = ""
-    minimise: str = ""
-    min_metric: float = 0.0
-    strategy: str = "auto"
-    max_ratings: int = 60
-    rate_by: RateBy = "loss"
-    probe: int = 512
-    seed: int | None = None
-    workload: Workload | None = None
-    options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    multiples: Mapping[str, int] = field(default_factory=dict)
-    blocks: str = ""
-    storage: Path | None = None
-    study: str = "search"
-    finetune: int = 0
-
-
-def search_run(folder: RunFolder, recipe: Recipe, request: Request, report: Report) -> dict[str, Any]:
+def search_run(folder: RunFolder, recipe: Recipe, options: SearchOptions, report: Report) -> SearchResults:
     """Search a run's space; every rating is kept in the run folder, and those that are there already are not made again.
 
-    Returns: the outcome, as in search.json: candidates that meet the limits, best first, and the winner on the reporting
-    split beside the best uniform sub-network.
+    Returns: candidates that meet the limits, best first, and the winner on the reporting split beside the best uniform
+    sub-network; the same is in search.json.
     Raises: InfeasibleError, RunError, SearchError, SpaceError.
     """
-    work = Desk.open(folder, recipe, request, report)
-    problem = work.problem()
-    strategy = STRATEGIES.build(request.strategy)
-    ledger = work.ledger(problem)
-    report.begin("search", 0, request.max_ratings)
+    session = SearchSession.open(folder, recipe, options, report)
+    problem, probe = session.problem(), session.probe
+    coordinator, progress = session.coordinator(problem), _Progress(session, problem)
+    report.begin("search", 0, options.max_ratings)
     try:
-        found = search(problem, strategy, lambda spec: work.rate(problem, spec), work.generator(), ledger)
+        found = search(problem, STRATEGIES.build(options.strategy), progress.rate, session.generator(), coordinator)
     finally:
         report.end("search")
-    if request.minimise and (found[0].rating or 0.0) < work.measure.rating(request.min_metric):
-        best = work.measure.text(work.measure.rating(found[0].rating or 0.0))
-        raise InfeasibleError(
-            f"none of the rated sub-networks reaches {work.measure.text(request.min_metric)} on the probe; the best, "
-            f"{work.name(found[0].spec)}, has {best}. Ask less of --min-metric or raise --max-ratings"
-        )
-    outcome = work.outcome(problem, found)
-    if request.strategy in SOLVERS:
-        outcome["solver"] = work.solver(problem, found)
-    if request.finetune:
-        outcome["finetuned"] = work.finetune(found[0].spec)
-    with writing(folder.path):
-        write_text(folder.path / "search.json", json.dumps(outcome, indent=2))
-        write_pictures(outcome, work.supernet.topology, folder.search)
+    _check_metric(session, found[0])
+    write_winner(folder, found[0])
+    outcome = outcome_of(probe, problem, found, session.names)
+    if options.finetune:
+        outcome = replace(outcome, finetuned=_finetuned(session, found[0].spec, options.finetune))
+    write_outcome(folder, outcome, session.supernet.topology)
     return outcome
 
 
-@dataclass
-class Desk:
-    """What the steps of a search of a run share."""
+@dataclass(frozen=True)
+class SearchSession:
+    """The state of one search of a run: its super-network, the probe, costs and limits."""
 
     folder: RunFolder
     recipe: Recipe
-    request: Request
+    options: SearchOptions
     report: Report
-    results: Mapping[str, Any]
     supernet: SuperNet
-    best: tuple[float, str] = (float("-inf"), "")
+    probe: Probe
 
     @staticmethod
-    def open(folder: RunFolder, recipe: Recipe, request: Request, report: Report) -> Desk:
-        STRATEGIES.build(request.strategy)
-        return Desk(folder, recipe, request, report, folder.read_results(), load_supernet(folder, recipe))
-
-    @cached_property
-    def data(self) -> TaskData:
-        """The run's data, loaded when the first rating is needed."""
-        return self.recipe.task.load(str(self.folder.supernet))
+    def open(folder: RunFolder, recipe: Recipe, options: SearchOptions, report: Report) -> SearchSession:
+        """Load the super-network of a finished run."""
+        results, supernet = read_results(folder), load_supernet(folder, recipe)
+        return SearchSession(folder, recipe, options, report, supernet, Probe(folder, recipe, options, results, supernet))
 
     @cached_property
     def pricers(self) -> dict[str, Pricer]:
-        """The run's costs and those that the request names, ready for the super-network."""
-        workload = self.request.workload or self.recipe.evaluation.workload
-        wanted = (*self.recipe.evaluation.costs, *(limit.cost for limit in self.request.limits), self.request.minimise)
-        backbone = backbone_for(self.supernet.model)
-        return {
-            name: self._cost(name).price(self.supernet, backbone, workload)
-            for name in dict.fromkeys((*wanted, *self.request.options))
-            if name
-        }
+        """The run's costs and those that the options name, ready for the super-network."""
+        options, backbone = self.options, backbone_for(self.supernet.model)
+        goal = (options.cheapest.cost,) if options.cheapest else ()
+        wanted = (*self.recipe.evaluation.costs, *(limit.cost for limit in options.limits), *goal, *options.cost_options)
+        workload = options.workload or self.recipe.evaluation.workload
+        return {name: self._cost(name).price(self.supernet, backbone, workload) for name in dict.fromkeys(wanted)}
 
-    def _cost(self, name: str) -> Any:
-        """A cost with the options that the request gives it; a measured one keeps its table in the run folder."""
+    def _cost(self, name: str) -> Cost:
+        """A cost with its options; a measured one keeps its table in the run folder."""
         from pydantic import TypeAdapter, ValidationError
 
         cls = COSTS.get(name)
-        options = dict(self.request.options.get(name, {}))
+        options = dict(self.options.cost_options.get(name, {}))
         try:
             cost: Any = TypeAdapter(cls).validate_python(options)
         except ValidationError as error:
@@ -152,40 +98,41 @@ class Desk:
             key = ".".join(map(str, (name, *first["loc"])))
             raise SearchError(f"--set {key}={options.get(str(first['loc'][0]), '')}: {first['msg'].lower()}") from None
         if not is_measured(name):
-            return cost
+            return cast(Cost, cost)
         self.report.say(f"{name}: measured once for this machine and setting (a minute), then kept in {self.folder.measured}")
-        return replace(cost, folder=str(self.folder.measured))
+        return cast(Cost, replace(cost, folder=str(self.folder.measured)))
+
+    def price(self, spec: SubnetSpec) -> Prices:
+        """Every cost of a spec."""
+        return {name: pricer(spec) for name, pricer in self.pricers.items()}
 
     def problem(self) -> Problem:
-        space = self.recipe.space.on(self.supernet.topology)
+        """The space, limits and goal, as strategies see them."""
+        options, space = self.options, self.recipe.space.on(self.supernet.topology)
         table = self.recipe.search.model_copy(
-            update={"multiples": {**self.recipe.search.multiples, **self.request.multiples}}
-            | ({"blocks": self.request.blocks} if self.request.blocks else {})
+            update={"multiples": {**self.recipe.search.multiples, **options.multiples}}
+            | ({"blocks": options.blocks} if options.blocks else {})
         )
+        limits = (*options.limits, *self._like(self.price))
+        goal: Goal = Best()
+        if options.cheapest:
+            goal = Cheapest(options.cheapest.cost, self.probe.measure.rating(options.cheapest.min_metric))
+        return Problem(table.on(space), self.price, limits, goal, options.max_ratings, self._importance())
 
-        def price(spec: SubnetSpec) -> dict[str, float]:
-            return {name: pricer(spec) for name, pricer in self.pricers.items()}
-
-        limits = (*self.request.limits, *self._like(price))
-        least = self.measure.rating(self.request.min_metric)
-        goal: Goal = Cheapest(self.request.minimise, least) if self.request.minimise else Best()
-        return Problem(table.on(space), price, limits, goal, self.request.max_ratings, self._importance())
-
-    def _like(self, price: Any) -> tuple[Limit, ...]:
+    def _like(self, price: Callable[[SubnetSpec], Prices]) -> tuple[Limit, ...]:
         """The limits that `like` asks for: those costs of the point that this search knows."""
-        if not self.request.like:
+        if not self.options.like:
             return ()
-        run, colon, name = self.request.like.rpartition(":")
-        results = RunFolder(Path(run)).read_results() if colon else self.results
-        axes = tuple(
-            Axis(axis, tuple(sorted({row["ratios"][axis] for row in results["rows"]}))) for axis in results["rows"][0]["ratios"]
-        )
-        ratios = read_ratios(name, axes)
-        row = next((row for row in results["rows"] if row["ratios"] == ratios or row["name"] == name), None)
+        run, colon, name = self.options.like.rpartition(":")
+        results = read_results(RunFolder(Path(run))) if colon else self.probe.results
+        ratios = [row.ratios for row in results.rows]
+        axes = tuple(Axis(axis, tuple(sorted({found[axis] for found in ratios}))) for axis in ratios[0])
+        meant = read_ratios(name, axes)
+        row = next((row for row in results.rows if row.ratios == meant or row.name == name), None)
         if row is None:
-            names = ", ".join(row["name"] for row in results["rows"])
+            names = ", ".join(row.name for row in results.rows)
             raise SpaceError(f"--like: {name!r} is not a sub-network of {run or 'this run'}; there are: {names}")
-        costs = row["costs"] if colon else price(SubnetSpec.from_json(row["spec"]))
+        costs = row.costs if colon or row.spec is None else price(row.spec)
         return tuple(Limit(cost, value, unit_of(cost)) for cost, value in costs.items() if cost in self.pricers)
 
     def _importance(self) -> dict[str, list[float]]:
@@ -197,145 +144,69 @@ class Desk:
         return {name: [float(scores[name][unit]) for unit in order] for name, order in orders.items()}
 
     def generator(self) -> torch.Generator:
-        seed = self.recipe.seed if self.request.seed is None else self.request.seed
-        return torch.Generator().manual_seed(seed)
+        """The randomness of the search."""
+        return torch.Generator().manual_seed(self.recipe.seed if self.options.seed is None else self.options.seed)
 
-    def ledger(self, problem: Problem) -> Ledger:
-        if self.request.storage is None:
+    def coordinator(self, problem: Problem) -> Ledger:
+        """This process alone, or the shared journal of a study."""
+        options = self.options
+        if options.study is None:
             return Alone()
         about = {
             "run": self.recipe.name,
-            "probe": self.probe_name,
-            "rating": self.request.rate_by,
+            "probe": self.probe.name,
+            "rating": "loss" if options.rates_loss else "metric",
             "limits": [[limit.cost, limit.most] for limit in problem.limits],
-            "goal": [self.request.minimise, self.request.min_metric],
+            "goal": [options.cheapest.cost, options.cheapest.min_metric] if options.cheapest else ["", 0.0],
             "blocks": problem.choices.blocks,
             "sizes": {name: list(sizes) for name, sizes in problem.choices.sizes.items()},
         }
-        return Shared(self.request.storage, self.request.study, about)
+        return Shared(options.study.storage, options.study.name, about)
 
     @cached_property
-    def probe(self) -> list[Any]:
-        """The examples on which candidates are rated.
+    def names(self) -> SubnetNames:
+        """The names of the run's sub-networks."""
+        points = self.recipe.space.on(self.supernet.topology).points()
+        return SubnetNames({point.spec: point.name for point in points})
 
-        Raises: SearchError where there is none, or where the metric cannot be had from so few.
-        """
-        split = self.data.split("calibration")
-        chosen = [split[i] for i in range(min(self.request.probe or len(split), len(split)))]
-        if not chosen:
-            raise SearchError(
-                "the calibration split is empty, so nothing can be rated: give the task a larger calibration_size"
-            )
-        if self.request.rate_by == "metric" and len(chosen) < len(split):
-            raise SearchError(
-                f"the metric needs the whole calibration split of {len(split)} examples: write --probe 0, or --rate-by loss"
-            )
-        return chosen
 
-    @property
-    def measure(self) -> Measure:
-        """How the run's main metric is read."""
-        return measure_of(self.results)
+class _Progress:
+    """Rate specs for a search and show the best one so far."""
 
-    @property
-    def probe_name(self) -> str:
-        return f"probe:{len(self.probe)} of calibration"
+    def __init__(self, session: SearchSession, problem: Problem) -> None:
+        self._session = session
+        self._problem = problem
+        self._best = (float("-inf"), "")
 
-    def rate(self, problem: Problem, spec: SubnetSpec) -> float:
-        """The rating of a spec on the probe, higher is better; the progress shows the best so far."""
-        metrics = self.probe_metrics(spec)
-        rating = self.rating(metrics)
-        if rating > self.best[0] and all(problem.price(spec)[limit.cost] <= limit.most for limit in problem.limits):
-            self.best = (rating, self.name(spec))
-        self.report.advance("search", -1, {self.rating_name: rating, f"best ({self.best[1]})": self.best[0]})
+    def rate(self, spec: SubnetSpec) -> float:
+        """The rating of a spec on the probe, higher is better."""
+        probe = self._session.probe
+        rating = probe.rating(probe.metrics(spec))
+        prices = self._problem.price(spec)
+        if rating > self._best[0] and all(prices[limit.cost] <= limit.most for limit in self._problem.limits):
+            self._best = (rating, self._session.names.of(spec))
+        self._session.report.advance("search", -1, {probe.rating_name: rating, f"best ({self._best[1]})": self._best[0]})
         return rating
 
-    @property
-    def rating_name(self) -> str:
-        return "-loss" if self.request.rate_by == "loss" else "-" * self.measure.lower_is_better + str(self.results["metric"])
 
-    def rating(self, metrics: Mapping[str, float]) -> float:
-        return -metrics["loss"] if self.request.rate_by == "loss" else self.measure.rating(metrics[self.results["metric"]])
+def _check_metric(session: SearchSession, found: Candidate) -> None:
+    """Raises: InfeasibleError where no rated sub-network is as good as the goal asks."""
+    goal, measure = session.options.cheapest, session.probe.measure
+    if goal and (found.rating or 0.0) < measure.rating(goal.min_metric):
+        raise InfeasibleError(
+            f"none of the rated sub-networks reaches {measure.text(goal.min_metric)} on the probe; the best, "
+            f"{session.names.of(found.spec)}, has {measure.text(measure.rating(found.rating or 0.0))}. "
+            "Ask less of --min-metric or raise --max-ratings"
+        )
 
-    @cached_property
-    def ratings(self) -> Ratings:
-        return Ratings(self.folder)
 
-    def probe_metrics(self, spec: SubnetSpec) -> dict[str, float]:
-        """The metrics on the probe."""
-        key = RatingKey(self.recipe.snapshots[-1], self.probe_name, spec)
-        size = self.recipe.evaluation.batch_size
-        return self.ratings.get(key, lambda: measure(self.supernet, spec, self.data, self.probe, size))
-
-    def report_metrics(self, spec: SubnetSpec) -> dict[str, float]:
-        """The metrics on the split that results are stated on."""
-        key = RatingKey(self.recipe.snapshots[-1], self.results["split"], spec)
-        size = self.recipe.evaluation.batch_size
-        return self.ratings.get(key, lambda: evaluate(self.supernet.frozen(spec), self.data, key.split, size))
-
-    @cached_property
-    def names(self) -> dict[SubnetSpec, str]:
-        return {point.spec: point.name for point in self.recipe.space.on(self.supernet.topology).points()}
-
-    def name(self, spec: SubnetSpec) -> str:
-        """A point's name, or, for a per-layer spec, "layers-" and the first digits of its hash."""
-        import hashlib
-
-        digest = hashlib.sha256(repr(spec.key).encode()).hexdigest()[:6]
-        return self.names.get(spec, f"layers-{digest}")
-
-    def outcome(self, problem: Problem, found: Sequence[Candidate]) -> dict[str, Any]:
-        """Everything as data; ratings are on the probe, `winner` and `uniform` also on the reporting split."""
-        uniform = next(candidate for candidate in found if candidate.spec in self.names) if self._has_uniform(found) else None
-        workload = self.request.workload or self.recipe.evaluation.workload
-        with writing(self.folder.path):
-            self.folder.search.mkdir(exist_ok=True)
-            write_text(self.folder.search / "winner.json", json.dumps(found[0].spec.to_json(), indent=2))
-        return {
-            "name": self.recipe.name,
-            "metric": self.results["metric"],
-            "measures": {self.results["metric"]: asdict(self.measure)},
-            "split": self.results["split"],
-            "rating": f"{self.rating_name} on {self.probe_name.removeprefix('probe:')}",
-            "limits": [str(limit) for limit in problem.limits],
-            "minimise": self.request.minimise,
-            "strategy": self.request.strategy,
-            "choices": problem.choices.count(),
-            "costs": {name: unit_of(name) for name in self.pricers},
-            "workload": {"batch_size": workload.batch_size, "length": workload.length},
-            "candidates": [self._row(candidate) for candidate in found],
-            "winner": self._judged(found[0]),
-            "uniform": self._judged(uniform) if uniform else {},
-            "spec_file": str(self.folder.search / "winner.json"),
-        }
-
-    def _has_uniform(self, found: Sequence[Candidate]) -> bool:
-        return any(candidate.spec in self.names for candidate in found)
-
-    def _row(self, candidate: Candidate) -> dict[str, Any]:
-        spec, name = candidate.spec, self.name(candidate.spec)
-        return {"name": name, "rating": candidate.rating, "costs": dict(candidate.costs), "spec": spec.to_json()}
-
-    def _judged(self, candidate: Candidate) -> dict[str, Any]:
-        return self._row(candidate) | {"metrics": self.report_metrics(candidate.spec)}
-
-    def solver(self, problem: Problem, found: Sequence[Candidate]) -> dict[str, Any]:
-        """What the exact solver says at the end, its values refitted to all ratings."""
-        solution = certificate(problem, found)
-        if solution is None:
-            return {}
-        gap = {"gap": solution.gap, "seconds": solution.seconds, "additive value": solution.value}
-        return gap | {"spec": solution.spec.to_json(), "rated": any(c.spec == solution.spec for c in found)}
-
-    def finetune(self, spec: SubnetSpec) -> dict[str, Any]:
-        """Train the winner alone for some steps, write it as a plain model, and rate it as before."""
-        tuned = finetune(self.folder, self.recipe, spec, self.request.finetune, self.report)
-        size = self.recipe.evaluation.batch_size
-        before, after = self.probe_metrics(spec), measure(tuned, spec, self.data, self.probe, size)
-        judged = evaluate(tuned.frozen(spec), self.data, self.results["split"], size)
-        return {
-            "folder": str(self.folder.search / "finetuned"),
-            "steps": self.request.finetune,
-            "probe": {"before": self.rating(before), "after": self.rating(after)},
-            "metrics": {"before": self.report_metrics(spec), "after": judged},
-        }
+def _finetuned(session: SearchSession, spec: SubnetSpec, steps: int) -> dict[str, object]:
+    """Train the winner alone for some steps, write it as a plain model, and rate it as before."""
+    tuned, probe = finetune(session.folder, session.recipe, spec, steps, session.report), session.probe
+    on_probe, judged = probe.of_trained(tuned, spec)
+    return {
+        "folder": str(session.folder.search / "finetuned"),
+        "steps": steps,
+        "probe": {"before": probe.rating(probe.metrics(spec)), "after": probe.rating(on_probe)},
+        "metrics": {"before": probe.reported(spec), "after": judged},
+    }

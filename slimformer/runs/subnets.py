@@ -1,9 +1,10 @@
-"""What the commands do with a finished run, as functions that return plain data."""
+"""Evaluate and export sub-networks of a finished run."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +14,71 @@ from slimformer.errors import RunError, SpaceError
 from slimformer.export.huggingface import dtype_of, export
 from slimformer.files import MEND
 from slimformer.recipe.schema import Recipe
-from slimformer.reports.results import measure_of
 from slimformer.runs.folder import RunFolder
 from slimformer.runs.load import load_supernet
+from slimformer.runs.outcome import read_results
 from slimformer.runs.ratings import RatingKey, Ratings
 from slimformer.supernet.configuration import auto_classes
+from slimformer.supernet.names import SubnetNames
 from slimformer.supernet.spec import SubnetSpec
+from slimformer.tasks.base import Measure
 from slimformer.tasks.evaluation import evaluate
 
 
-def evaluate_run(folder: RunFolder, recipe: Recipe, subnet: str, split: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of one sub-network on a split. measures: the reading of each metric."""
+
+    name: str
+    split: str
+    metrics: Mapping[str, float]
+    measures: Mapping[str, Measure]
+    spec: SubnetSpec
+
+    def to_json(self) -> dict[str, object]:
+        """The document of `slimformer evaluate --json`."""
+        measures = {metric: asdict(measure) for metric, measure in self.measures.items()}
+        return {
+            "name": self.name,
+            "split": self.split,
+            "metrics": dict(self.metrics),
+            "measures": measures,
+            "spec": self.spec.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A sub-network that was written. stock: whether stock code loads it. load: the line of Python that loads it."""
+
+    name: str
+    folder: Path
+    stock: bool
+    load: str
+    spec: SubnetSpec
+
+    def to_json(self) -> dict[str, object]:
+        """The document of `slimformer export --json`."""
+        about = {"name": self.name, "folder": str(self.folder), "stock": self.stock, "load": self.load}
+        return about | {"spec": self.spec.to_json()}
+
+
+def evaluate_run(folder: RunFolder, recipe: Recipe, subnet: str | SubnetSpec, split: str) -> Evaluation:
     """Score one sub-network of a run; it is the full-size one where `subnet` is empty."""
-    results = folder.read_results()
+    results = read_results(folder)
     supernet = load_supernet(folder, recipe)
     name, spec = find_subnet(recipe.space.on(supernet.topology), subnet)
-    split = split or results["split"]
+    split = split or results.split
 
     def scored() -> dict[str, float]:
         data = recipe.task.load(str(folder.supernet))
         return evaluate(supernet.frozen(spec), data, split, recipe.evaluation.batch_size)
 
     metrics = Ratings(folder).get(RatingKey(recipe.snapshots[-1], split, spec), scored)
-    measures = {metric: asdict(measure_of(results, metric)) for metric in metrics}
-    return {"name": name, "split": split, "metrics": metrics, "measures": measures, "spec": spec.to_json()}
+    return Evaluation(name, split, metrics, {metric: results.measure(metric) for metric in metrics}, spec)
 
 
-def export_run(folder: RunFolder, recipe: Recipe, subnet: str, to: Path, dtype: str = "") -> dict[str, Any]:
+def export_run(folder: RunFolder, recipe: Recipe, subnet: str | SubnetSpec, to: Path, dtype: str = "") -> Exported:
     """Write one sub-network of a run as a folder that transformers loads.
 
     dtype: the weights' number type, as for `dtype_of`.
@@ -48,12 +88,10 @@ def export_run(folder: RunFolder, recipe: Recipe, subnet: str, to: Path, dtype: 
     supernet = load_supernet(folder, recipe)
     name, spec = find_subnet(recipe.space.on(supernet.topology), subnet)
     example = backbone_for(supernet.model).example(supernet.model, 2, 16)
-    processor = processor_of(folder)
-    is_stock = export(supernet, spec, processor, example, to, dtype_of(supernet, dtype))
+    is_stock = export(supernet, spec, processor_of(folder), example, to, dtype_of(supernet, dtype))
     auto = next(iter(auto_classes(supernet.model)), type(supernet.model).__name__)
     flag = "" if is_stock else ", trust_remote_code=True"
-    load = f"transformers.{auto}.from_pretrained({str(to)!r}{flag})"
-    return {"name": name, "folder": str(to), "stock": is_stock, "load": load, "spec": spec.to_json()}
+    return Exported(name, to, is_stock, f"transformers.{auto}.from_pretrained({str(to)!r}{flag})", spec)
 
 
 def processor_of(folder: RunFolder) -> Any:
@@ -70,11 +108,14 @@ def processor_of(folder: RunFolder) -> Any:
         raise RunError(f"the tokenizer in {folder.supernet} is damaged ({reason}): {MEND}") from error
 
 
-def find_subnet(space: Space, subnet: str) -> tuple[str, SubnetSpec]:
-    """A sub-network by its name or by a JSON file with its spec; the largest one where the name is empty.
+def find_subnet(space: Space, subnet: str | SubnetSpec) -> tuple[str, SubnetSpec]:
+    """A sub-network by its name, its spec, or a JSON file with its spec; the largest one where the name is empty.
 
     Raises: SpaceError, TopologyError.
     """
+    if isinstance(subnet, SubnetSpec):
+        space.topology.validate(subnet)
+        return SubnetNames({point.spec: point.name for point in space.points()}).of(subnet), subnet
     if subnet.endswith(".json"):
         try:
             table = json.loads(Path(subnet).read_text(encoding="utf-8"))

@@ -28,7 +28,7 @@ def test_a_right_description_passes_and_leaves_weights_and_random_numbers_as_the
     torch.manual_seed(1)
     wanted = torch.rand(3)
     torch.manual_seed(1)
-    check_laws(recipe_of(), supernet, tiny_data(), small(supernet))
+    check_laws(supernet, tiny_data())
     assert torch.equal(torch.rand(3), wanted)
     assert all(torch.equal(tensor, before[name]) for name, tensor in supernet.state_dict().items())
 
@@ -41,9 +41,9 @@ def test_a_slice_that_is_missing_breaks_a_law_which_is_named(supernet):
     wrong = SuperNet(supernet.model, replace(topology, groups=(torn, *topology.groups[1:])))
     assert not Shuffle(0)(wrong.topology, {}).is_identity
     with pytest.raises(
-        TopologyError, match=r"is described wrongly by its backbone: law 2 \(rewiring changes nothing\)"
+        TopologyError, match=r"the topology does not fit this model: law 2 \(rewiring changes nothing\)"
     ) as caught:
-        check_laws(recipe_of(), wrong, tiny_data(), small(supernet))
+        check_laws(wrong, tiny_data())
     assert "\n" not in str(caught.value)
 
 
