@@ -169,7 +169,7 @@ def test_inspect_proposes_for_an_unknown_family_writes_a_plugin_and_checks_the_l
     said: list[str] = []
     request = inspection.Request(str(tmp_path / "opt"), 16, check=True, write=tmp_path / "opt.py")
     found = inspection.inspect_checkpoint(request, said.append)
-    assert (found["backbone"], found["laws"]["held"]) == ("opt", 8)
+    assert (found["backbone"], found["laws"]["held"]) == ("opt", 9)
     assert {row["axis"] for row in found["axes"]} == {"width.heads", "width.ffn", "depth", "all"}
     assert found["proposal"]["plugin"] == str(tmp_path / "opt.py")
     assert '*writes(model, f"{block}self_attn.k_proj", number),' in (tmp_path / "opt.py").read_text()
