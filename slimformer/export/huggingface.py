@@ -64,13 +64,7 @@ def export(
     is_plain = not can_be_rebuilt(model)
 
     def save(partial: Path) -> None:
-        if is_plain:
-            save_plain(model, spec, partial)
-            loaded = load_into(supernet, partial).cpu()
-        else:
-            transformers_model(model).save_pretrained(partial)
-            (partial / SPEC_FILE).write_text(json.dumps(spec.to_json(), indent=2), encoding="utf-8")
-            loaded = load_again(model, partial)
+        loaded = _saved_plain(model, supernet, spec, partial) if is_plain else _saved(model, spec, partial)
         if processor is not None:
             processor.save_pretrained(partial)
         check_same(model, loaded, example)
@@ -78,6 +72,17 @@ def export(
     with writing(folder):
         write_whole(folder, save)
     return not is_plain and type(model) is stock_class(model)
+
+
+def _saved(model: nn.Module, spec: SubnetSpec, folder: Path) -> nn.Module:
+    transformers_model(model).save_pretrained(folder)
+    (folder / SPEC_FILE).write_text(json.dumps(spec.to_json(), indent=2), encoding="utf-8")
+    return load_again(model, folder)
+
+
+def _saved_plain(model: nn.Module, supernet: SuperNet, spec: SubnetSpec, folder: Path) -> nn.Module:
+    save_plain(model, spec, folder)
+    return load_into(supernet, folder).cpu()
 
 
 def dtype_of(supernet: SuperNet, name: str = "") -> torch.dtype | None:

@@ -68,12 +68,15 @@ def _lacks_a_pooler(report: Mapping[str, Any], model: nn.Module) -> bool:
 def _without_report() -> Iterator[None]:
     """Meanwhile transformers logs no table of the keys that do not fit: the error names them."""
     logger = logging.getLogger("transformers.modeling_utils")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.addFilter(_is_no_report)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        logger.removeFilter(_is_no_report)
+
+
+def _is_no_report(record: logging.LogRecord) -> bool:
+    return "LOAD REPORT" not in record.getMessage()
 
 
 def load_again(model: nn.Module, folder: str | Path) -> nn.Module:

@@ -17,6 +17,7 @@ from slimformer.supernet.stock import (
     can_be_rebuilt,
     differences,
     is_of_transformers,
+    numbers_of,
     read_config,
     rebuild,
     shared_inputs,
@@ -97,7 +98,11 @@ def _fits_stock(model: nn.Module, topology: Topology, spec: SubnetSpec) -> bool:
             if len(values) == 1:
                 write_field_(config, field, next(iter(values)))
         stock = rebuild(model)
-        fits = _shapes(model) == _shapes(stock) and attributes_of(model, topology, spec) == attributes_of(stock, topology, spec)
+        fits = (
+            _shapes(model) == _shapes(stock)
+            and attributes_of(model, topology, spec) == attributes_of(stock, topology, spec)
+            and _numbers(model) == _numbers(stock)
+        )
     except Exception:  # a configuration may forbid sizes, as hidden states that are no multiple of the heads
         fits = False
     if not fits:
@@ -119,6 +124,10 @@ def _write_back_(config: PretrainedConfig, fields: dict[str, Any]) -> None:
 
 def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _numbers(model: nn.Module) -> dict[str, dict[str, float]]:
+    return {name: numbers_of(module) for name, module in model.named_modules()}
 
 
 def _persist_shared_(model: nn.Module, topology: Topology, spec: SubnetSpec) -> None:

@@ -45,7 +45,7 @@ class SlimTable(TypedDict):
     modules: dict[str, str]
     linear: dict[str, list[int]]
     parameters: dict[str, list[int]]
-    attributes: dict[str, dict[str, int]]
+    attributes: dict[str, dict[str, float]]
     shared: list[SharedRow]
 
 
@@ -108,7 +108,7 @@ def differences(
         "modules": borrowed,
         "linear": linear,
         "parameters": parameters,
-        "attributes": attributes_of(model, topology, spec),
+        "attributes": _attribute_differences(modules, model, attributes_of(model, topology, spec)),
         "shared": list(shared_inputs(model, topology, spec)),
     }
 
@@ -156,6 +156,29 @@ def _shape_differences(stock: Mapping[str, nn.Module], model: nn.Module) -> tupl
                 else:
                     parameters[f"{name}.{key}" if name else key] = list(tensor.shape)
     return linear, parameters
+
+
+def numbers_of(module: nn.Module) -> dict[str, float]:
+    """The real numbers that a module keeps as attributes and that its output may depend on, such as a scale.
+
+    Some are made from a block's index when the model is built (GPT-2 may scale attention by it), which changes when other blocks
+    are dropped. Integers are sizes, which many modules keep without reading them; rates of dropout change no output.
+    """
+    kept = {name: value for name, value in vars(module).items() if type(value) is float and not name.startswith("_")}
+    return {name: value for name, value in kept.items() if "drop" not in name and not isinstance(module, nn.Dropout)}
+
+
+def _attribute_differences(
+    stock: Mapping[str, nn.Module], model: nn.Module, declared: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, float]]:
+    """The attributes that a topology names, and the real numbers in which a sub-network's modules are not the stock ones."""
+    found = {name: dict(values) for name, values in declared.items()}
+    for name, module in model.named_modules():
+        built = numbers_of(stock[name])
+        other = {key: value for key, value in numbers_of(module).items() if built.get(key) != value}
+        if other:
+            found[name] = other | found.get(name, {})
+    return found
 
 
 def _keep_blocks_(
