@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import AutoTokenizer
 
-from slimformer.errors import CheckpointError, DataError
+from slimformer.errors import CheckpointError, DataError, RunError
 from slimformer.tasks import evaluate
 from slimformer_decoders.causal_lm import IGNORED, CausalLM, cut
 from tests.test_end_to_end import one_line, slimformer
