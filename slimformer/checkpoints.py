@@ -178,7 +178,8 @@ def load_model(auto: str, checkpoint: str, attention: str, config: Any, may_be_n
         if "attn_implementation" in str(error):
             raise CheckpointError(f'{source!r} has no {attention} attention: write model.attention = "auto"') from error
         raise CheckpointError(f"cannot load a model from {source!r}: {first_line(error)}; {ADVICE}") from error
-    _check_complete(model, report, source, may_be_new)
+    drawn = _check_complete(model, report, source, may_be_new)
+    model.__dict__["drawn_weights"] = drawn
     if saved_as not in ("", "float32"):
         model.config.checkpoint_dtype = saved_as
     return model
@@ -196,15 +197,20 @@ def _class_of(auto: Any, config: Any) -> Any:
     return slim_class(known[0] if isinstance(known, list | tuple) else known)
 
 
-def _check_complete(model: nn.Module, report: Mapping[str, Any], source: str, may_be_new: MayBeNew) -> None:
-    """A body that is new in parts is no pretrained body."""
+def _check_complete(model: nn.Module, report: Mapping[str, Any], source: str, may_be_new: MayBeNew) -> tuple[str, ...]:
+    """The weights that were drawn at random since the checkpoint lacks them.
+
+    Raises: CheckpointError where one of them may not be new: a body that is new in parts is no pretrained body.
+    """
     mismatched = {entry if isinstance(entry, str) else entry[0] for entry in report["mismatched_keys"]}
-    new = sorted(key for key in mismatched | set(report["missing_keys"]) if not may_be_new(model, key))
+    drawn = sorted(mismatched | set(report["missing_keys"]))
+    new = [key for key in drawn if not may_be_new(model, key)]
     if new:
         raise CheckpointError(
             f"the weights in {source!r} lack or misshape {len(new)} tensors of the model its config describes "
             f"(first: {new[0]}); give a folder whose config.json and weights belong together"
         )
+    return tuple(drawn)
 
 
 def load_tokenizer(checkpoint: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -14,6 +14,7 @@ from slimformer.checkpoints import load_tokenizer, load_with_head
 from slimformer.errors import DataError, first_line
 from slimformer.supernet import Batch
 from slimformer.tasks import Example, Logits, TaskData, column, data_files, read
+from slimformer.tasks.head import in_order_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,10 @@ class Rows:
 
     def take(self, indices: Sequence[int]) -> Rows:
         return Rows([self.texts[i] for i in indices], [self.labels[i] for i in indices])
+
+    def renumbered(self, numbers: Sequence[int]) -> Rows:
+        """The same rows with other class numbers: class i becomes numbers[i]; no numbers leave the labels as they are."""
+        return Rows(self.texts, [numbers[int(label)] for label in self.labels]) if numbers else self
 
     def __add__(self, more: Rows) -> Rows:
         return Rows([*self.texts, *more.texts], [*self.labels, *more.labels])
@@ -58,14 +63,30 @@ class Goal:
 
     classes: the names of the classes in the order of their numbers; empty for regression.
     metrics: names from `METRICS`, the main one first.
+    positive: the class whose F1 is scored where there are two; empty for the second one.
     """
 
     classes: tuple[str, ...]
     metrics: tuple[str, ...]
+    positive: str = ""
 
     @property
     def regression(self) -> bool:
         return not self.classes
+
+    @property
+    def positive_class(self) -> int:
+        """The number of the class whose F1 is scored."""
+        return self.classes.index(self.positive) if self.positive else 1
+
+    def following(self, checkpoint: str) -> Goal:
+        """The same goal with the classes in the order of the checkpoint's head, where both have the same names."""
+        positive = self.positive or (self.classes[1] if len(self.classes) == 2 else "")
+        return replace(self, classes=in_order_of(checkpoint, self.classes), positive=positive)
+
+    def numbers_in(self, other: Goal) -> list[int]:
+        """The number in another order of the classes, by the number in this one."""
+        return [other.classes.index(name) for name in self.classes]
 
 
 @dataclass(frozen=True)
@@ -96,7 +117,8 @@ def load_classifier(checkpoint: str, attention: str, goal: Goal) -> nn.Module:
 
     Raises: CheckpointError when the weights cannot be read or do not fill the body.
     """
-    return load_with_head("AutoModelForSequenceClassification", checkpoint, attention, _head_config(goal))
+    config = _head_config(goal.following(checkpoint))
+    return load_with_head("AutoModelForSequenceClassification", checkpoint, attention, config)
 
 
 def _head_config(goal: Goal) -> dict[str, Any]:
@@ -145,9 +167,11 @@ def build(
     """
     tokenizer = load_tokenizer(checkpoint)
     held_out, learnt = held_out_and_learnt(len(train), limits)
-    calibration, learn = train.take(held_out), train.take(learnt)
-    judged = {name: subset(rows, limits.max_eval, limits.seed) for name, rows in evaluation.items()}
     variants = read_variants(Path(augmented), train, set(learnt)) if augmented else Rows((), ())
+    numbers = goal.numbers_in(goal.following(checkpoint))
+    train, variants, goal = train.renumbered(numbers), variants.renumbered(numbers), goal.following(checkpoint)
+    calibration, learn = train.take(held_out), train.take(learnt)
+    judged = {name: subset(rows.renumbered(numbers), limits.max_eval, limits.seed) for name, rows in evaluation.items()}
     score = Score({"train": learn.labels, "calibration": calibration.labels} | _labels(judged), goal)
     main = next(iter(judged))
     return TaskData(
@@ -260,7 +284,7 @@ def _accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def _f1(labels: np.ndarray, predicted: np.ndarray) -> float:
-    """F1 of class 1, as GLUE scores MRPC and QQP."""
+    """F1 of the positive class, which is 1 here; GLUE scores MRPC and QQP so."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(labels, predicted, zero_division=0))
@@ -315,7 +339,13 @@ class Score:
         if len(labels) != len(values):
             raise DataError(f"split {split!r} has {len(labels)} examples, but logits of {len(values)} were given")
         predicted = values.reshape(-1) if self.goal.regression else values.argmax(-1)
-        return {name: 100 * METRICS[name](labels, predicted) for name in self.goal.metrics}
+        return {name: 100 * METRICS[name](*self._binary(name, labels, predicted)) for name in self.goal.metrics}
+
+    def _binary(self, metric: str, labels: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and predictions as the metric takes them: for F1, whether they are the positive class."""
+        if metric != "f1":
+            return labels, predicted
+        return (labels == self.goal.positive_class).astype(int), (predicted == self.goal.positive_class).astype(int)
 
 
 @dataclass(frozen=True, eq=False)

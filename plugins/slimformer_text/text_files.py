@@ -40,6 +40,7 @@ class TextFiles:
     text, text_pair, label: names of columns; an empty text_pair means single texts.
     regression: labels are numbers to predict, not classes.
     metric: the main metric; empty for accuracy, or spearman for regression.
+    positive: the label whose F1 is scored; empty for the second of the two.
     max_length: tokens per example.
     max_train, max_eval: a random part of this many examples; 0 for all.
     calibration_size: examples held out of train, at most a tenth of it.
@@ -54,6 +55,7 @@ class TextFiles:
     label: Name = "label"
     regression: bool = False
     metric: str = ""
+    positive: str = ""
     max_length: Positive = 128
     max_train: Count = 0
     max_eval: Count = 0
@@ -104,7 +106,11 @@ class TextFiles:
         classes = () if self.regression else self._classes(labels)
         if metric == "f1" and len(classes) != 2:
             raise DataError(f"metric 'f1' is for two classes and there are {len(classes)}; write metric = \"f1_macro\"")
-        return Goal(classes, tuple(dict.fromkeys((metric, usual))))
+        if self.positive and self.positive not in classes:
+            raise DataError(
+                f"positive = {self.positive!r} is not one of the labels: {', '.join(classes) or 'none, as they are numbers'}"
+            )
+        return Goal(classes, tuple(dict.fromkeys((metric, usual))), self.positive)
 
     def _classes(self, labels: Sequence[Any]) -> tuple[str, ...]:
         """The training file's label set: numbers by value, words by the alphabet."""

@@ -13,6 +13,7 @@ from slimformer.errors import DataError
 from slimformer.registry import Count, Name, Positive, Seed
 from slimformer.supernet import Batch
 from slimformer.tasks import TASKS, Example, Logits, TaskData, at_most, column, data_files, ending, read, split_off
+from slimformer.tasks.head import in_order_of
 from slimformer_text.entities import OUTSIDE, entity_scores
 
 if TYPE_CHECKING:
@@ -60,14 +61,14 @@ class TokenFiles:
     seed: Seed = 0
 
     def load_model(self, checkpoint: str, attention: str) -> nn.Module:
-        names = self._names(self._sentences(self.train))
+        names = in_order_of(checkpoint, self._names(self._sentences(self.train)))
         config = {"num_labels": len(names), "id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}}
         return load_with_head("AutoModelForTokenClassification", checkpoint, attention, config)
 
     def load(self, checkpoint: str) -> TaskData:
         tokenizer = load_tokenizer(checkpoint)
         everything = self._sentences(self.train)
-        names = self._names(everything)
+        names = in_order_of(checkpoint, self._names(everything))
         if self.validation:
             train, judged = everything, self._sentences(self.validation)
         else:

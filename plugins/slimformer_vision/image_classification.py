@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from slimformer.errors import DataError
 from slimformer.supernet import Batch
 from slimformer.tasks import TASKS, Example, Logits, TaskData, at_most, split_off
+from slimformer.tasks.head import in_order_of
 from slimformer_vision.augment import Augment, Change
 from slimformer_vision.checkpoints import load_classifier, load_processor, read_image_config
 from slimformer_vision.pictures import Picture, Pictures, find
@@ -43,13 +44,15 @@ class ImageClassification:
     seed: int = 0
 
     def load_model(self, checkpoint: str, attention: str) -> nn.Module:
-        return load_classifier(checkpoint, attention, self.classes or self._classes(find(self.data)), self.config)
+        classes = in_order_of(checkpoint, self.classes or self._classes(find(self.data)))
+        return load_classifier(checkpoint, attention, classes, self.config)
 
     def load(self, checkpoint: str) -> TaskData:
         found = find(self.data)
         classes = self._classes(found)
-        config = read_image_config(checkpoint, classes, self.config)
-        splits = self._splits(found, classes)
+        ordered = in_order_of(checkpoint, classes)
+        config = read_image_config(checkpoint, ordered, self.config)
+        splits = self._splits(found, classes, ordered)
         return TaskData(
             train=splits.pop("train"),
             calibration=splits["calibration"],
@@ -61,8 +64,10 @@ class ImageClassification:
             augment=Augment(self.augment),
         )
 
-    def _splits(self, found: Pictures, classes: Sequence[str]) -> dict[str, Sequence[Example]]:
-        splits = {name: _examples(pictures, classes, f"{self.data}, {name}") for name, pictures in found.splits.items()}
+    def _splits(self, found: Pictures, classes: Sequence[str], ordered: Sequence[str]) -> dict[str, Sequence[Example]]:
+        splits = {
+            name: _examples(pictures, classes, ordered, f"{self.data}, {name}") for name, pictures in found.splits.items()
+        }
         train = splits.pop("train")
         if not splits:
             splits["validation"], train = split_off(train, max(1, len(train) // 10), self.seed)
@@ -79,9 +84,13 @@ class ImageClassification:
         return self.classes or found.classes or tuple(by_value)
 
 
-def _examples(pictures: Sequence[Picture], classes: Sequence[str], source: str) -> list[Example]:
-    """One dict per picture: image, which opens it, and labels, the class number."""
-    numbers = {str(number): number for number in range(len(classes))} | {name: i for i, name in enumerate(classes)}
+def _examples(pictures: Sequence[Picture], classes: Sequence[str], ordered: Sequence[str], source: str) -> list[Example]:
+    """One dict per picture: image, which opens it, and labels, the class number.
+
+    classes: in the order of the data's numbers. ordered: in the order of the numbers that the examples get.
+    """
+    by_name = {name: number for number, name in enumerate(ordered)}
+    numbers = {str(number): by_name[name] for number, name in enumerate(classes)} | by_name
     strange = next((picture.label for picture in pictures if picture.label not in numbers), None)
     if strange is not None:
         raise DataError(f"{source} has the label {strange!r}, which is not one of: {', '.join(classes)}")

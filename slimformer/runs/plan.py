@@ -13,7 +13,7 @@ from slimformer.recipe.schema import Recipe
 from slimformer.recipe.table import to_table
 from slimformer.runs.folder import RunFolder
 from slimformer.runs.load import from_recipe
-from slimformer.runs.preflight import check_lengths, check_scoring_examples, coinciding, recipe_pricers
+from slimformer.runs.preflight import check_head_is_trained, check_lengths, check_scoring_examples, coinciding, recipe_pricers
 from slimformer.runs.reuse import shared_steps
 from slimformer.supernet.network import SuperNet
 from slimformer.supernet.topology import indivisible_axes
@@ -85,6 +85,7 @@ def plan(recipe: Recipe, folder: RunFolder, start: RunFolder | None = None) -> R
     supernet = SuperNet(model, backbone_for(model, recipe.model.backbones).topology(model))
     space = recipe.space.on(supernet.topology)
     check_divisible(space)
+    check_head_is_trained(recipe, model, source)
     check_lengths(supernet, data)
     check_scoring_examples(recipe, data)
     pricers = recipe_pricers(supernet, recipe, measured=None)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from slimformer.axes.space import Space, check_divisible
 from slimformer.backbones.base import backbone_for
@@ -21,6 +22,7 @@ from slimformer.supernet.outputs import Outputs, to_device, without_labels
 from slimformer.supernet.spec import SubnetSpec
 from slimformer.tasks.base import Example, TaskData
 from slimformer.tasks.evaluation import tokens_in
+from slimformer.tasks.head import check_head
 from slimformer.testing.cases import TOLERANCES
 from slimformer.testing.verification import verify
 from slimformer.training import trainer
@@ -61,12 +63,13 @@ def check_lengths(supernet: SuperNet, data: TaskData) -> None:
             backbone.example(supernet.model, 1, data.collate([longest])["input_ids"].shape[1])
 
 
-def check_before_training(recipe: Recipe, supernet: SuperNet, data: TaskData) -> None:
+def check_before_training(recipe: Recipe, supernet: SuperNet, data: TaskData, checkpoint: str) -> None:
     """Raise the errors that only the model and the data show, before anything is trained.
 
     Raises: CheckpointError, DataError, RunError, SpaceError, TopologyError, WorkloadError.
     """
     trainer.check_trackers(recipe.machine)
+    check_head_is_trained(recipe, supernet.model, checkpoint)
     check_weights(supernet.model, "before training")
     check_lengths(supernet, data)
     check_scoring_examples(recipe, data)
@@ -77,6 +80,15 @@ def check_before_training(recipe: Recipe, supernet: SuperNet, data: TaskData) ->
         data.training(stage.examples)
         try_terms(supernet, data, space.restrict(stage.axes).smallest().spec, stage)
     recipe_pricers(supernet, recipe, measured=None)
+
+
+def check_head_is_trained(recipe: Recipe, model: nn.Module, checkpoint: str) -> None:
+    """Check that a model that the recipe does not fine-tune has a trained head for the task.
+
+    Raises: CheckpointError.
+    """
+    if not recipe.finetune.epochs and not recipe.finetune.max_steps:
+        check_head(model, checkpoint)
 
 
 def check_scoring_examples(recipe: Recipe, data: TaskData) -> None:

@@ -32,7 +32,7 @@ def finetune(context: RunContext) -> SuperNet:
     recipe = context.recipe
     with from_recipe(recipe.model.checkpoint):
         supernet = context.load(context.checkpoint)
-    check_before_training(recipe, supernet, context.data)
+    check_before_training(recipe, supernet, context.data, context.checkpoint)
     if recipe.finetune.epochs or recipe.finetune.max_steps:
         step = ElasticStep(supernet, [("labels", Labels())], teacher=supernet)
         space = context.space(supernet).restrict(())
