@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from slimformer.cli.faults import INVOCATION
 from slimformer.errors import SlimformerError
 
 if TYPE_CHECKING:
@@ -34,12 +36,28 @@ SubnetOption = Annotated[
 ]
 
 
+def print_version(wanted: bool) -> None:
+    """Print the versions of slimformer and of what its results depend on, then exit; nothing heavy is imported."""
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    for package in ("slimformer", "torch", "transformers"):
+        try:
+            print(package, version(package))
+        except PackageNotFoundError:
+            print(package, "unknown (not installed as a package)")
+    print("python", ".".join(map(str, sys.version_info[:3])))
+    raise typer.Exit
+
+
 def open_run(run_folder: Path | None) -> tuple[RunFolder, Recipe]:
     """A run folder, by default the last one, and its recipe."""
     from slimformer.runs.folder import RunFolder, last_run
     from slimformer.runs.recipe_file import recipe_of
 
     folder = RunFolder(run_folder or last_run(RUNS))
+    INVOCATION.run_folder = folder.path
     return folder, recipe_of(folder)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from slimformer.cli.faults import INVOCATION
 from slimformer.cli.options import (
     RUNS,
     JsonOption,
@@ -48,6 +49,7 @@ def run(
 
     parsed = read_recipe(recipe, overrides)
     folder = RunFolder(out or folder_for(parsed, RUNS))
+    INVOCATION.run_folder = folder.path
     other = RunFolder(start) if start else None
     if dry_run:
         _dry_run(parsed, folder, other, as_json)
