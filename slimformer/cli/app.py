@@ -142,6 +142,8 @@ def _main() -> NoReturn:
         _fail("stopped; nothing finished is lost, the same command goes on", INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        _fail(faults.place_line(error) or faults.report_fault(error), 2)
     except Exception as error:
         if isinstance(error, _UsageError):
             _refuse_usage(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -22,6 +23,11 @@ FAULT = "a fault of slimformer or of a library, not of the input"
 """How the error line of an unexpected exception calls it."""
 
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+
+MACHINE = frozenset(
+    (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE)
+)
+"""Errors of the machine or a path, not of code."""
 
 LONGEST_LINE = 2000
 """Characters of an error line; the rest of a longer one is left out."""
@@ -80,6 +86,14 @@ def report_fault(error: BaseException) -> str:
     file = _keep(text)
     where = f"the traceback is in {printable(str(file))}" if file else "--debug prints the traceback"
     return f"{fault_line(error)} ({FAULT}; {where})"
+
+
+def place_line(error: OSError) -> str:
+    """The line for a file or folder of which the machine allows no use; empty for any other error."""
+    if error.errno not in MACHINE:
+        return ""
+    place = f"{error.filename}: " if error.filename else ""
+    return printable(f"{place}{error.strerror}")
 
 
 def _message(error: BaseException) -> str:

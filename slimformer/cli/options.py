@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +21,28 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 
+
+def path(text: str) -> Path:
+    """A path of the command line, checked before anything else is done; one that ends in "." or ".." becomes absolute.
+
+    Raises: typer.BadParameter for a path that is empty, too long, unreadable, below a file, or has control characters.
+    """
+    if not text.strip():
+        raise typer.BadParameter("an empty path: write the name of a file or folder")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise typer.BadParameter(f"{text!r} has characters that no path should have: rename the file or folder")
+    try:
+        os.stat(text)
+    except FileNotFoundError:
+        pass
+    except NotADirectoryError:
+        raise typer.BadParameter(f"{text} lies below a file, not a folder") from None
+    except OSError as error:
+        raise typer.BadParameter(f"{text}: {error.strerror}") from None
+    plain = Path(text)
+    return plain if plain.name not in ("", "..") else Path(os.path.abspath(text))
+
+
 SetOption = Annotated[
     list[str],
     typer.Option(
@@ -28,7 +52,7 @@ SetOption = Annotated[
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout; progress goes to stderr.")]
 
-RunOption = Annotated[Path | None, typer.Option("--run", help="A run folder. By default the last run in runs/.")]
+RunOption = Annotated[Path | None, typer.Option("--run", parser=path, help="A run folder. By default the last run in runs/.")]
 
 SubnetOption = Annotated[
     str,

@@ -12,9 +12,11 @@ from slimformer.cli.options import (
     RUNS,
     JsonOption,
     SetOption,
+    path,
     quiet_libraries,
     show,
 )
+from slimformer.errors import RunError
 
 if TYPE_CHECKING:
     from slimformer.recipe.schema import Recipe
@@ -22,13 +24,16 @@ if TYPE_CHECKING:
 
 
 def run(
-    recipe: Annotated[Path, typer.Argument(help="A recipe file, e.g. recipes/quickstart.toml.")],
+    recipe: Annotated[Path, typer.Argument(parser=path, help="A recipe file, e.g. recipes/quickstart.toml.")],
     overrides: SetOption = [],  # noqa: B006
-    out: Annotated[Path | None, typer.Option("--out", help="The run folder. By default runs/NAME.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", parser=path, help="The run folder. By default runs/NAME.")] = None,
     start: Annotated[
         Path | None,
         typer.Option(
-            "--from", metavar="RUN", help="Begin with the finished steps of this run that the recipe would make alike."
+            "--from",
+            metavar="RUN",
+            parser=path,
+            help="Begin with the finished steps of this run that the recipe would make alike.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -50,6 +55,8 @@ def run(
     parsed = read_recipe(recipe, overrides)
     folder = RunFolder(out or folder_for(parsed, RUNS))
     INVOCATION.run_folder = folder.path
+    if folder.path.exists() and not folder.path.is_dir():
+        raise RunError(f"{folder.path} is a file: give another --out folder")
     other = RunFolder(start) if start else None
     if dry_run:
         _dry_run(parsed, folder, other, as_json)

@@ -24,6 +24,7 @@ from slimformer.discovery import Proposal, backbone_name, plugin_source, propose
 from slimformer.discovery.config_search import nested_fields
 from slimformer.errors import CheckpointError, ExportError, TopologyError, WorkloadError
 from slimformer.export.load import check_complete, class_for
+from slimformer.files import write_text, writing
 from slimformer.plugins import load_file
 from slimformer.supernet.network import SuperNet
 from slimformer.supernet.outputs import Batch
@@ -171,7 +172,8 @@ def plugin_backbone(model: nn.Module, batch: Batch, proposal: Proposal, name: st
     with torch.no_grad():
         model(**backbone.example(model, *TRACED))
     if write is not None:
-        write.write_text(text, encoding="utf-8")
+        with writing(write):
+            write_text(write, text)
     return backbone
 
 

@@ -23,6 +23,9 @@ from slimformer.supernet.topology import Topology
 from slimformer.tasks.base import TASKS, Task
 from slimformer.training.options import Machine, Optimisation
 
+LONGEST_NAME = 100
+"""Characters of a name that becomes a folder: a recipe's or a stage's."""
+
 
 def _ratios_of(table: object) -> object:
     """The table of [space] with each `AXIS = "default"` replaced by the ratios of the registered axis."""
@@ -107,7 +110,7 @@ class StageTable(Table):
     set it trains on, "train" or a further one that the task has (a text task's "augmented").
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=LONGEST_NAME)]
     axes: tuple[str, ...]
     teacher: str = "base"
     follow: tuple[str, ...] = ()
@@ -162,7 +165,7 @@ class Recipe(Table):
     finetune: how the base model, the first teacher, is made from the checkpoint; epochs = 0 if it is fine-tuned already.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=LONGEST_NAME)]
     seed: Seed = 42
     plugins: tuple[str, ...] = ()
     model: ModelTable
