@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import sys
 import tempfile
 import traceback
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from slimformer.errors import RecipeError, SlimformerError, first_line
+from slimformer.errors import RecipeError, SlimformerError, first_line, printable
 
 TRACEBACK = "traceback.txt"
 """The file of a run folder that holds the traceback of the last fault."""
@@ -22,15 +21,10 @@ TRACEBACK = "traceback.txt"
 FAULT = "a fault of slimformer or of a library, not of the input"
 """How the error line of an unexpected exception calls it."""
 
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
-
 MACHINE = frozenset(
     (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE)
 )
 """Errors of the machine or a path, not of code."""
-
-LONGEST_LINE = 2000
-"""Characters of an error line; the rest of a longer one is left out."""
 
 
 @dataclass
@@ -52,13 +46,6 @@ def begin() -> None:
     """Reset the state before a command."""
     INVOCATION.debug = os.environ.get("SLIMFORMER_DEBUG", "") not in ("", "0")
     INVOCATION.run_folder = None
-
-
-def printable(text: str) -> str:
-    """A text without terminal escapes; other control characters are shown as "?" and a line end as a space."""
-    plain = " ".join(_ESCAPE.sub("", text).split("\n")).replace("\t", " ").strip()
-    shown = "".join(character if character.isprintable() else "?" for character in plain)
-    return shown if len(shown) <= LONGEST_LINE else f"{shown[:LONGEST_LINE]} ..."
 
 
 def error_lines(error: SlimformerError) -> str:

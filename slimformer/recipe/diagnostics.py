@@ -9,8 +9,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
+from slimformer.recipe.location import Location, Place, dotted
 from slimformer.recipe.schema import Recipe, ScheduleTable
-from slimformer.recipe.source import Location, Place
 from slimformer.registry import Registry
 
 
@@ -32,19 +32,18 @@ def explain(error: Any, place: Place) -> str:
         if registry:
             return head + (registry.unknown(value) if value else f"write name = one of: {', '.join(registry.names())}")
     value = error["input"]
-    shown = f", got {value!r}" if isinstance(value, str | int | float | bool) else ""
+    shown = f", got {repr(value)[:LONGEST_VALUE]}" if isinstance(value, str | int | float | bool) else ""
     message = error["msg"][0].lower() + error["msg"][1:]
     for python, toml in _IN_TOML.items():
         message = message.replace(python, toml)
     return f"{head}{message}{shown}"
 
 
+LONGEST_VALUE = 200
+"""Characters of a value in a message."""
+
 _IN_TOML = {"valid tuple": "list", "valid list": "list", "valid dictionary": "table", " or an instance of ": " or "}
 """What pydantic says, in a recipe's words."""
-
-
-def dotted(location: Location) -> str:
-    return ".".join(str(part) for part in location)
 
 
 def _without_tags(location: Location) -> Location:

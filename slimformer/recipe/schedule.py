@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from slimformer.distillation.schedules import Schedule
 from slimformer.errors import RecipeError
 from slimformer.recipe.diagnostics import explain
+from slimformer.recipe.location import Location, Place
 from slimformer.recipe.schema import ScheduleTable
-from slimformer.recipe.source import Location, Place, Source, put_over
+from slimformer.recipe.source import Source, put_over
 
 KEY = "schedule"
 
@@ -66,6 +67,8 @@ def _with_own_stages(schedule: Source, own: Any, places: Mapping[Location, str])
         moved = {
             ("stage", at[1] + count, *at[2:]): said for at, said in places.items() if len(at) > 1 and isinstance(at[1], int)
         }
+        written = places.get(("stage",))
+        moved |= {("stage", index + count): written for index in range(len(own)) if written} | moved
         return Source({**schedule.table, "stage": [*schedule.table["stage"], *own]}, {**schedule.places, **moved})
     return put_over(schedule, {"stage": own}, places) if own else schedule
 

@@ -15,7 +15,7 @@ from slimformer.distillation.samplers import SAMPLERS, Every, Sampler
 from slimformer.distillation.schedules import SCHEDULES, Schedule
 from slimformer.importance.base import SCORERS, Scorer
 from slimformer.importance.first_order import FirstOrder
-from slimformer.recipe.source import Location
+from slimformer.recipe.location import Location
 from slimformer.registry import Name, Seed
 from slimformer.rewiring import PASSES, Pass, Sort
 from slimformer.search.choices import BlockRule, Choices
