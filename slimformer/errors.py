@@ -1,4 +1,4 @@
-"""The errors slimformer raises on purpose: each says what was asked, what was found, and what to write instead."""
+"""Errors with a message for the user: the request, what was found, and what to write instead."""
 
 from __future__ import annotations
 

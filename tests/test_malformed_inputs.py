@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import shutil
 import sys
@@ -44,6 +45,8 @@ log_steps = 1
 costs = ["params"]
 workload = { batch_size = 1, length = 8 }
 """
+FIRST = int(os.environ.get("MALFORMED_FIRST", "0"))
+"""Added to every seed, to try other mutations than those of the suite."""
 FEW = 17
 """Mutations of each kind in the default suite."""
 
@@ -86,7 +89,7 @@ def inputs(folder):
 
 
 def check(project, tmp_path, kind, number):
-    draw = random.Random(f"{kind} {number}")
+    draw = random.Random(f"{kind} {FIRST + number}")
     folder = tmp_path / "above" / "case"
     shutil.copytree(project, folder)
     arguments = KINDS[kind](folder, draw)

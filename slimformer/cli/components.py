@@ -62,7 +62,7 @@ def _registry_lines(name: str, registry: Registry[Any]) -> str:
 
 def inspect(
     checkpoint: Annotated[str, typer.Argument(help="A hub name, a folder, or package:DISTRIBUTION/FOLDER.")],
-    length: Annotated[int, typer.Option(help="Tokens in an example, for FLOPs.")] = 128,
+    length: Annotated[int, typer.Option(min=1, help="Tokens in an example, for FLOPs.")] = 128,
     check: Annotated[bool, typer.Option("--check", help="Load the weights and check the nine laws on them.")] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Propose a topology even if a backbone describes the model.")] = False,
     write: Annotated[

@@ -19,7 +19,7 @@ TRACEBACK = "traceback.txt"
 """The file of a run folder that holds the traceback of the last fault."""
 
 FAULT = "a fault of slimformer or of a library, not of the input"
-"""How the error line of an unexpected exception calls it."""
+"""Part of the error line of an unexpected exception."""
 
 MACHINE = frozenset(
     (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE)

@@ -1,4 +1,4 @@
-"""What commands share: options that several of them have, the run they speak of, and how a result is shown."""
+"""Shared parts of the commands: options, paths, the run folder, and the output of results."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def run(
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
-    """Make a model slimmable: do everything that a recipe says.
+    """Make a model slimmable: run a recipe.
 
     The same command again goes on where it stopped. A variant of a finished run need not train the same teacher again:
     [bold]slimformer run RECIPE --set stage.depth.follow=[] --from runs/NAME[/]. Under torchrun or accelerate launch it uses all processes:

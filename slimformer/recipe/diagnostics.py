@@ -43,7 +43,7 @@ LONGEST_VALUE = 200
 """Characters of a value in a message."""
 
 _IN_TOML = {"valid tuple": "list", "valid list": "list", "valid dictionary": "table", " or an instance of ": " or "}
-"""What pydantic says, in a recipe's words."""
+"""Pydantic's words -> those of a recipe."""
 
 
 def _without_tags(location: Location) -> Location:

@@ -45,7 +45,7 @@ def _value(text: str) -> object:
 
 
 def _with_options_(where: Any, step: Any, location: Location) -> Any:
-    """What stands at `where[step]`; a component written by its bare name becomes a table first, to take options."""
+    """The value at `where[step]`; a component written by its bare name becomes a table first, to take options."""
     if isinstance(where[step], str) and registry_at(location):
         where[step] = {"name": where[step]}
     return where[step]

@@ -1,7 +1,9 @@
-"""Recipes: a run as a TOML file, checked whole before anything starts. What a recipe may say is in this module."""
+"""The schema of recipes: the tables and keys of a TOML file that describes a run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -76,16 +78,20 @@ class SpaceTable(Table):
 
     _defaults = model_validator(mode="before")(_ratios_of)
 
-    def on(self, topology: Topology) -> Space:
+    def to_space(self, topology: Topology) -> Space:
         """The space of one model.
 
         Raises: SpaceError where the model does not have these axes.
         """
         return Space(topology, self.axes, self.depth_policy)
 
+    def on(self, topology: Topology) -> Space:
+        """The former name of `to_space`."""
+        return self.to_space(topology)
+
 
 class ImportanceTable(Table):
-    """[importance]: who scores the units, and on which examples.
+    """[importance]: the scorer of the units, and the examples it reads.
 
     split: "calibration" is a held-out part of the training data; an evaluation split (or "evaluation", which is all of
         them) leaks into the model.
@@ -179,6 +185,23 @@ class Recipe(Table):
     evaluation: EvaluationTable = Field(default_factory=EvaluationTable)
     search: SearchTable = Field(default_factory=SearchTable)
 
+    @classmethod
+    def read(cls, path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+        """Read a recipe file.
+
+        path: a TOML file.
+        overrides: texts of the form "key.path=value", as those of `slimformer run --set`.
+        Raises: RecipeError with a line for every mistake.
+
+        ```python
+        recipe = Recipe.read("recipes/quickstart.toml", ["seed=1", "finetune.epochs=2"])
+        assert (recipe.seed, recipe.finetune.epochs) == (1, 2)
+        ```
+        """
+        from slimformer.recipe.reader import read_recipe
+
+        return read_recipe(Path(path), overrides)
+
     @property
     def snapshots(self) -> tuple[str, ...]:
         """The points of the run at which the grid is rated; the last one is the result."""
@@ -187,11 +210,11 @@ class Recipe(Table):
 
 
 STEPS = ("finetune", "rewiring", "rewired", "supernet")
-"""What the run itself calls its steps, besides "base" and "largest"; no stage may be called so."""
+"""Names of the run's own steps, besides "base" and "largest"; no stage may be called so."""
 
 
 def contradictions(recipe: Recipe) -> list[tuple[Location, str]]:
-    """What is wrong with a recipe whose every value is right by itself: names that refer to nothing."""
+    """List the mistakes of a recipe whose every value is right by itself: names that refer to nothing."""
     found: list[tuple[Location, str]] = []
     axes = [axis.name for axis in recipe.space.axes]
     if not axes:

@@ -93,7 +93,7 @@ def _parse(path: Path) -> tuple[str, dict[str, Any]]:
 
 @dataclass
 class _Joined:
-    """What is learnt while two tables are joined.
+    """Record of a join of two tables.
 
     replaced: the locations at which nothing of the first table is left.
     positions: where an item of a list stands that was named, by the location that names it.

@@ -157,7 +157,7 @@ class Desk:
         return replace(cost, folder=str(self.folder.measured))
 
     def problem(self) -> Problem:
-        space = self.recipe.space.on(self.supernet.topology)
+        space = self.recipe.space.to_space(self.supernet.topology)
         table = self.recipe.search.model_copy(
             update={"multiples": {**self.recipe.search.multiples, **self.request.multiples}}
             | ({"blocks": self.request.blocks} if self.request.blocks else {})
@@ -275,7 +275,7 @@ class Desk:
 
     @cached_property
     def names(self) -> dict[SubnetSpec, str]:
-        return {point.spec: point.name for point in self.recipe.space.on(self.supernet.topology).points()}
+        return {point.spec: point.name for point in self.recipe.space.to_space(self.supernet.topology).points()}
 
     def name(self, spec: SubnetSpec) -> str:
         """A point's name, or, for a per-layer spec, "layers-" and the first digits of its hash."""

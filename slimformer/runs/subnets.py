@@ -26,7 +26,7 @@ def evaluate_run(folder: RunFolder, recipe: Recipe, subnet: str, split: str) -> 
     """Score one sub-network of a run; it is the full-size one where `subnet` is empty."""
     results = folder.read_results()
     supernet = load_supernet(folder, recipe)
-    name, spec = find_subnet(recipe.space.on(supernet.topology), subnet)
+    name, spec = find_subnet(recipe.space.to_space(supernet.topology), subnet)
     split = split or results["split"]
 
     def scored() -> dict[str, float]:
@@ -46,7 +46,7 @@ def export_run(folder: RunFolder, recipe: Recipe, subnet: str, to: Path, dtype: 
     if to.exists() and (not to.is_dir() or any(to.iterdir())) and not (to / "subnet.json").is_file():
         raise RunError(f"{to} exists and is no exported sub-network: give another --to folder")
     supernet = load_supernet(folder, recipe)
-    name, spec = find_subnet(recipe.space.on(supernet.topology), subnet)
+    name, spec = find_subnet(recipe.space.to_space(supernet.topology), subnet)
     example = backbone_for(supernet.model).example(supernet.model, 2, 16)
     processor = processor_of(folder)
     is_stock = export(supernet, spec, processor, example, to, dtype_of(supernet, dtype))
