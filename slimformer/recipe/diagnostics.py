@@ -8,13 +8,14 @@ from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic_core import ErrorDetails
 
 from slimformer.recipe.location import Location, Place, dotted
 from slimformer.recipe.schema import Recipe, ScheduleTable
 from slimformer.registry import Registry
 
 
-def explain(error: Any, place: Place) -> str:
+def explain(error: ErrorDetails, place: Place) -> str:
     """One line for one of pydantic's errors."""
     location, kind = _without_tags(error["loc"]), error["type"]
     head = f"{place(location)}{dotted(location)}: "
@@ -89,5 +90,5 @@ def registry_at(location: Location) -> Registry[Any] | None:
     return schema if isinstance(schema, Registry) and not is_option else None
 
 
-def _item_type(annotation: Any) -> Any:
+def _item_type(annotation: object) -> object:
     return _item_type(get_args(annotation)[0]) if get_origin(annotation) in (tuple, list) else annotation

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -46,7 +45,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return parse_recipe(source.table, place)
 
 
-def _load_files(table: Mapping[str, Any], place: Place) -> None:
+def _load_files(table: Mapping[str, object], place: Place) -> None:
     """Run the plugin files that the recipe names."""
     files = table.get("plugins", [])
     if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
@@ -59,7 +58,7 @@ def _load_files(table: Mapping[str, Any], place: Place) -> None:
             raise RecipeError(f"{place(('plugins',))}plugins: {what}") from error
 
 
-def parse_recipe(table: Mapping[str, Any], place: Place = lambda location: "") -> Recipe:
+def parse_recipe(table: Mapping[str, object], place: Place = lambda location: "") -> Recipe:
     """A recipe from its table; `place(location)` says where a value was written.
 
     Raises: RecipeError listing every mistake.

@@ -39,7 +39,7 @@ def expand_schedule(source: Source, place: Place) -> Source:
     return _with_own_stages(expanded, own, {at: said for at, said in source.places.items() if at[0] == "stage"})
 
 
-def _parts(given: Any, place: Place) -> tuple[Schedule, ...]:
+def _parts(given: object, place: Place) -> tuple[Schedule, ...]:
     ScheduleTable.model_rebuild(force=True)
     try:
         return ScheduleTable.model_validate({KEY: given}).schedule
@@ -60,7 +60,7 @@ def _without_stages(source: Source) -> dict[Location, str]:
     return {at: said for at, said in source.places.items() if at[0] != "stage"}
 
 
-def _with_own_stages(schedule: Source, own: Any, places: Mapping[Location, str]) -> Source:
+def _with_own_stages(schedule: Source, own: object, places: Mapping[Location, str]) -> Source:
     """The schedule's stages with those that the recipe writes itself: tables by name, or a list that follows."""
     if isinstance(own, list):
         count = len(schedule.table["stage"])

@@ -112,7 +112,7 @@ class _Joined:
         return location
 
 
-def _for(base: Source, table: Mapping[str, Any]) -> Source:
+def _for(base: Source, table: Mapping[str, object]) -> Source:
     """The base without the stages that a table replaces: `[[stage]]` and another `[schedule]` take the place of all."""
     old, new = base.table.get("schedule"), table.get("schedule")
     is_other = new is not None and not (isinstance(new, Mapping) and new.get("name", _name_of(old)) == _name_of(old))
@@ -163,7 +163,7 @@ def _merge_items(base: list[Any], tables: Mapping[str, Any], at: Location, joine
     return merged
 
 
-def _name_of(item: Any) -> Any:
+def _name_of(item: object) -> object:
     return item.get("name") if isinstance(item, Mapping) else None
 
 

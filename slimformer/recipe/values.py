@@ -51,7 +51,7 @@ def wrong_values(table: object, at: Location = ()) -> Iterator[tuple[Location, s
         if len(location) > DEEPEST:
             yield location[:2], f"tables and lists are nested more than {DEEPEST} deep"
         elif isinstance(value, Mapping):
-            left.extend(((*location, key), part) for key, part in reversed(value.items()))
+            left.extend(((*location, key), part) for key, part in reversed([*value.items()]))
         elif isinstance(value, list | tuple):
             left.extend(((*location, index), part) for index, part in reversed([*enumerate(value)]))
         elif isinstance(value, float) and not math.isfinite(value):
