@@ -96,7 +96,7 @@ def elastic(bench: Bench, flavour: str) -> Step:
     """The step of a flavour's last stage."""
     stage = bench.recipes[flavour].stage[-1]
     step = ElasticStep(bench.supernet, [(str(i), term) for i, term in enumerate(stage.terms)], bench.teacher, stage.follow)
-    specs = [point.spec for point in bench.recipes[flavour].space.on(bench.supernet.topology).points()]
+    specs = [point.spec for point in bench.recipes[flavour].space.to_space(bench.supernet.topology).points()]
 
     def passes() -> None:
         bench.supernet.allocate_gradients_()

@@ -1,6 +1,13 @@
-"""The errors slimformer raises on purpose: each says what was asked, what was found, and what to write instead."""
+"""Errors with a message for the user: the request, what was found, and what to write instead."""
 
 from __future__ import annotations
+
+import re
+
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+
+LONGEST_LINE = 2000
+"""Characters of an error line; the rest of a longer one is left out."""
 
 
 class SlimformerError(Exception):
@@ -75,3 +82,10 @@ def first_line(error: BaseException) -> str:
         error = error.__cause__
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200]
+
+
+def printable(text: str) -> str:
+    """A text without terminal escapes; other control characters are shown as "?" and a line end as a space."""
+    plain = " ".join(_ESCAPE.sub("", text).split("\n")).replace("\t", " ").strip()
+    shown = "".join(character if character.isprintable() else "?" for character in plain)
+    return shown if len(shown) <= LONGEST_LINE else f"{shown[:LONGEST_LINE]} ..."

@@ -77,7 +77,7 @@ MOVED: dict[str, tuple[str, ...]] = {
         "slimformer.recipe.overrides",
         "slimformer.recipe.diagnostics",
     ),
-    "slimformer.recipe_source": ("slimformer.recipe.source",),
+    "slimformer.recipe_source": ("slimformer.recipe.source", "slimformer.recipe.location"),
     "slimformer.results": (
         "slimformer.reports.results",
         "slimformer.runs.outcome",

@@ -107,7 +107,7 @@ def look(folder: RunFolder, recipe: Recipe, texts: Sequence[str], subnets: Seque
     Raises: RunError, SpaceError, DataError, WorkloadError; TopologyError for a model without heads or attention maps.
     """
     supernet = load_supernet(folder, recipe)
-    space = recipe.space.on(supernet.topology)
+    space = recipe.space.to_space(supernet.topology)
     points = [find_subnet(space, name) for name in subnets or [space.smallest().name]]
     with reading(folder.supernet):
         rewiring = Rewiring.load(folder.rewiring, supernet.topology)

@@ -7,20 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
-from slimformer.cli.options import JsonOption, SetOption, open_run, quiet_libraries, show
+from slimformer.cli.options import JsonOption, SetOption, open_run, path, quiet_libraries, show
 from slimformer.errors import DataError, SlimformerError
 
 
 def augment(
-    recipe: Annotated[Path, typer.Argument(help="A recipe with a text task, e.g. recipes/dynabert_glue.toml.")],
-    to: Annotated[Path, typer.Option("--to", help="The file to write, e.g. augmented.jsonl.")],
+    recipe: Annotated[Path, typer.Argument(parser=path, help="A recipe with a text task, e.g. recipes/dynabert_glue.toml.")],
+    to: Annotated[Path, typer.Option("--to", parser=path, help="The file to write, e.g. augmented.jsonl.")],
     overrides: SetOption = [],  # noqa: B006
     masked_lm: Annotated[
         str, typer.Option(help="A checkpoint with a masked-LM head; by default the recipe's, e.g. bert-base-uncased.")
     ] = "",
     vectors: Annotated[
         Path | None,
-        typer.Option(help="Word vectors such as GloVe's, for words of several pieces; without, these words stay as they are."),
+        typer.Option(
+            parser=path,
+            help="Word vectors such as GloVe's, for words of several pieces; without, these words stay as they are.",
+        ),
     ] = None,
     repeats: Annotated[
         int, typer.Option(min=0, help="Attempts for each text; 0: the task's own number (GLUE: 10 to 30, by subset).")
@@ -65,7 +68,7 @@ def augment(
 
 
 def attention(
-    run: Annotated[Path | None, typer.Argument(help="A run folder. By default the last run in runs/.")] = None,
+    run: Annotated[Path | None, typer.Argument(parser=path, help="A run folder. By default the last run in runs/.")] = None,
     sentences: Annotated[list[str], typer.Option("--sentence", help="The text to read; twice for a pair.")] = [],  # noqa: B006
     subnets: Annotated[
         list[str], typer.Option("--subnet", help="As in evaluate, e.g. w0.5-d0.5; by default the smallest. Repeatable.")
@@ -76,7 +79,9 @@ def attention(
     examples: Annotated[
         int, typer.Option(min=0, help="Labelled examples on which the heads' importance is measured; 0: not at all.")
     ] = 128,
-    to: Annotated[Path | None, typer.Option("--to", help="The folder of the pictures; by default RUN/attention.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", parser=path, help="The folder of the pictures; by default RUN/attention.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Draw the attention maps and the importance of heads, of the super-network beside sub-networks, for a sentence.

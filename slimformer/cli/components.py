@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slimformer.cli.options import JsonOption, pairs, quiet_libraries, show, toml_value
+from slimformer.cli.options import JsonOption, pairs, path, quiet_libraries, show, toml_value
 from slimformer.component_options import options_of
 from slimformer.errors import SlimformerError
 from slimformer.plugins import load_plugins
@@ -62,11 +62,13 @@ def _registry_lines(name: str, registry: Registry[Any]) -> str:
 
 def inspect(
     checkpoint: Annotated[str, typer.Argument(help="A hub name, a folder, or package:DISTRIBUTION/FOLDER.")],
-    length: Annotated[int, typer.Option(help="Tokens in an example, for FLOPs.")] = 128,
+    length: Annotated[int, typer.Option(min=1, help="Tokens in an example, for FLOPs.")] = 128,
     check: Annotated[bool, typer.Option("--check", help="Load the weights and check the nine laws on them.")] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Propose a topology even if a backbone describes the model.")] = False,
-    write: Annotated[Path | None, typer.Option("--write", help="A plugin file to write with the proposed topology.")] = None,
-    plugin: Annotated[list[Path], typer.Option("--plugin", help="A plugin file to load first. Repeatable.")] = [],  # noqa: B006
+    write: Annotated[
+        Path | None, typer.Option("--write", parser=path, help="A plugin file to write with the proposed topology.")
+    ] = None,
+    plugin: Annotated[list[Path], typer.Option("--plugin", parser=path, help="A plugin file to load first. Repeatable.")] = [],  # noqa: B006
     options: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="An option of the backbone, e.g. hidden=true. Repeatable.")
     ] = [],  # noqa: B006
@@ -87,6 +89,9 @@ def inspect(
         load_file(file)
     if write is not None and write.suffix != ".py":
         raise SlimformerError(f"--write {write}: write the name of a Python file, for example --write my_backbone.py")
+    if write is not None and (write.is_dir() or not write.absolute().parent.is_dir()):
+        reason = "is a folder" if write.is_dir() else "lies in a folder that is not there"
+        raise SlimformerError(f"--write {write} {reason}: write the name of a Python file in a folder that is there")
     quiet_libraries()
     chosen = {name: toml_value(name, text) for name, text in pairs("--set", options, "hidden=true")}
     request = inspection.Request(checkpoint, length, check, trace, write, chosen)
@@ -96,7 +101,9 @@ def inspect(
 
 def new_backbone(
     name: Annotated[str, typer.Argument(help="The name of the backbone, for example gpt_neox.")],
-    to: Annotated[Path | None, typer.Option("--to", help="The folder to write. By default slimformer-NAME.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", parser=path, help="The folder to write. By default slimformer-NAME.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a package with a backbone and its test, to start from: it installs, and its test passes."""
@@ -105,7 +112,7 @@ def new_backbone(
     load_plugins()
     folder = to or Path(f"slimformer-{name.replace('_', '-')}")
     written = template.new_backbone(name, folder)
-    found = {"folder": str(folder), "files": [str(path) for path in written]}
+    found = {"folder": str(folder), "files": [str(file) for file in written]}
     from rich.markup import escape
 
     install = escape(f"pip install -e '{folder}[test]' && pytest {folder}")

@@ -1,14 +1,18 @@
-"""What commands share: options that several of them have, the run they speak of, and how a result is shown."""
+"""Shared parts of the commands: options, paths, the run folder, and the output of results."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
+import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from slimformer.cli.faults import INVOCATION
 from slimformer.errors import SlimformerError
 
 if TYPE_CHECKING:
@@ -16,6 +20,28 @@ if TYPE_CHECKING:
     from slimformer.runs.folder import RunFolder
 
 RUNS = Path("runs")
+
+
+def path(text: str) -> Path:
+    """A path of the command line, checked before anything else is done; one that ends in "." or ".." becomes absolute.
+
+    Raises: typer.BadParameter for a path that is empty, too long, unreadable, below a file, or has control characters.
+    """
+    if not text.strip():
+        raise typer.BadParameter("an empty path: write the name of a file or folder")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise typer.BadParameter(f"{text!r} has characters that no path should have: rename the file or folder")
+    try:
+        os.stat(text)
+    except FileNotFoundError:
+        pass
+    except NotADirectoryError:
+        raise typer.BadParameter(f"{text} lies below a file, not a folder") from None
+    except OSError as error:
+        raise typer.BadParameter(f"{text}: {error.strerror}") from None
+    plain = Path(text)
+    return plain if plain.name not in ("", "..") else Path(os.path.abspath(text))
+
 
 SetOption = Annotated[
     list[str],
@@ -26,12 +52,27 @@ SetOption = Annotated[
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout; progress goes to stderr.")]
 
-RunOption = Annotated[Path | None, typer.Option("--run", help="A run folder. By default the last run in runs/.")]
+RunOption = Annotated[Path | None, typer.Option("--run", parser=path, help="A run folder. By default the last run in runs/.")]
 
 SubnetOption = Annotated[
     str,
     typer.Option("--subnet", help="A sub-network by its ratios, e.g. width0.5-depth0.75 or w0.5; or a JSON file with a spec."),
 ]
+
+
+def print_version(wanted: bool) -> None:
+    """Print the versions of slimformer and of what its results depend on, then exit; nothing heavy is imported."""
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    for package in ("slimformer", "torch", "transformers"):
+        try:
+            print(package, version(package))
+        except PackageNotFoundError:
+            print(package, "unknown (not installed as a package)")
+    print("python", ".".join(map(str, sys.version_info[:3])))
+    raise typer.Exit
 
 
 def open_run(run_folder: Path | None) -> tuple[RunFolder, Recipe]:
@@ -40,6 +81,7 @@ def open_run(run_folder: Path | None) -> tuple[RunFolder, Recipe]:
     from slimformer.runs.recipe_file import recipe_of
 
     folder = RunFolder(run_folder or last_run(RUNS))
+    INVOCATION.run_folder = folder.path
     return folder, recipe_of(folder)
 
 

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from slimformer.cli.faults import INVOCATION
 from slimformer.cli.options import (
     RUNS,
     JsonOption,
     SetOption,
+    path,
     quiet_libraries,
     show,
 )
+from slimformer.errors import RunError
 
 if TYPE_CHECKING:
     from slimformer.recipe.schema import Recipe
@@ -21,13 +24,16 @@ if TYPE_CHECKING:
 
 
 def run(
-    recipe: Annotated[Path, typer.Argument(help="A recipe file, e.g. recipes/quickstart.toml.")],
+    recipe: Annotated[Path, typer.Argument(parser=path, help="A recipe file, e.g. recipes/quickstart.toml.")],
     overrides: SetOption = [],  # noqa: B006
-    out: Annotated[Path | None, typer.Option("--out", help="The run folder. By default runs/NAME.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", parser=path, help="The run folder. By default runs/NAME.")] = None,
     start: Annotated[
         Path | None,
         typer.Option(
-            "--from", metavar="RUN", help="Begin with the finished steps of this run that the recipe would make alike."
+            "--from",
+            metavar="RUN",
+            parser=path,
+            help="Begin with the finished steps of this run that the recipe would make alike.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -36,7 +42,7 @@ def run(
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
-    """Make a model slimmable: do everything that a recipe says.
+    """Make a model slimmable: run a recipe.
 
     The same command again goes on where it stopped. A variant of a finished run need not train the same teacher again:
     [bold]slimformer run RECIPE --set stage.depth.follow=[] --from runs/NAME[/]. Under torchrun or accelerate launch it uses all processes:
@@ -48,6 +54,9 @@ def run(
 
     parsed = read_recipe(recipe, overrides)
     folder = RunFolder(out or folder_for(parsed, RUNS))
+    INVOCATION.run_folder = folder.path
+    if folder.path.exists() and not folder.path.is_dir():
+        raise RunError(f"{folder.path} is a file: give another --out folder")
     other = RunFolder(start) if start else None
     if dry_run:
         _dry_run(parsed, folder, other, as_json)

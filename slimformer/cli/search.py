@@ -12,6 +12,7 @@ from slimformer.cli.options import (
     RunOption,
     open_run,
     pairs,
+    path,
     quiet_libraries,
     show,
     whole_number,
@@ -43,7 +44,9 @@ def search(
     options: Annotated[
         list[str], typer.Option("--set", metavar="COST.KEY=VALUE", help="An option of a cost, e.g. latency.threads=2.")
     ] = [],  # noqa: B006
-    storage: Annotated[Path | None, typer.Option(help="A journal file through which several processes share a search.")] = None,
+    storage: Annotated[
+        Path | None, typer.Option(parser=path, help="A journal file through which several processes share a search.")
+    ] = None,
     study: Annotated[str, typer.Option(help="The shared search's name in the storage.")] = "search",
     finetune: Annotated[bool, typer.Option("--finetune", help="Train the winner alone for some steps afterwards.")] = False,
     finetune_steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of --finetune.")] = 100,

@@ -12,6 +12,7 @@ from slimformer.cli.options import (
     RunOption,
     SubnetOption,
     open_run,
+    path,
     quiet_libraries,
     show,
 )
@@ -42,7 +43,7 @@ def _scores(found: dict[str, Any]) -> list[str]:
 
 
 def export(
-    to: Annotated[Path, typer.Option("--to", help="The folder to write.")],
+    to: Annotated[Path, typer.Option("--to", parser=path, help="The folder to write.")],
     subnet: SubnetOption = "",
     dtype: Annotated[
         str,
@@ -61,8 +62,10 @@ def export(
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders of one task; the others are set against the first.")],
-    plot: Annotated[Path | None, typer.Option("--plot", help="A PNG file to draw the comparison in.")] = None,
+    runs: Annotated[
+        list[Path], typer.Argument(parser=path, help="Run folders of one task; the others are set against the first.")
+    ],
+    plot: Annotated[Path | None, typer.Option("--plot", parser=path, help="A PNG file to draw the comparison in.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare finished runs: mean and worst of their sub-networks, each sub-network, and what the training cost.

@@ -22,8 +22,9 @@ from slimformer.costs.base import COSTS, Workload
 from slimformer.costs.prices import counted_pricers
 from slimformer.discovery import Proposal, backbone_name, plugin_source, propose
 from slimformer.discovery.config_search import nested_fields
-from slimformer.errors import CheckpointError, ExportError, TopologyError, WorkloadError
+from slimformer.errors import CheckpointError, ExportError, TopologyError, WorkloadError, first_line
 from slimformer.export.load import check_complete, class_for
+from slimformer.files import write_text, writing
 from slimformer.plugins import load_file
 from slimformer.supernet.network import SuperNet
 from slimformer.supernet.outputs import Batch
@@ -126,8 +127,12 @@ def describe(model: nn.Module, backbone: Backbone, length: int) -> dict[str, Any
 
 def _skeleton(source: str) -> Any:
     """The model that a checkpoint describes, on the meta device: shapes without weights."""
-    with torch.device("meta"):
-        return _class_of(source)[0](_class_of(source)[1]).eval()
+    cls, config = _class_of(source)
+    try:
+        with torch.device("meta"):
+            return cls(config).eval()
+    except Exception as error:  # a configuration's values may contradict each other in ways of every kind
+        raise CheckpointError(f"{source} describes no {cls.__name__}: {first_line(error)}") from error
 
 
 def _class_of(source: str) -> tuple[Any, Any]:
@@ -137,8 +142,8 @@ def _class_of(source: str) -> tuple[Any, Any]:
     try:
         config = transformers.AutoConfig.from_pretrained(source)
         return class_for(config), config
-    except (OSError, ValueError, ExportError) as error:
-        raise CheckpointError(f"{source} describes no transformers model: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # configurations check their values by errors of their own
+        raise CheckpointError(f"{source} describes no transformers model: {first_line(error)}") from error
 
 
 def _propose(source: str, write: Path | None, say: Say) -> tuple[Backbone, dict[str, Any]]:
@@ -171,7 +176,8 @@ def plugin_backbone(model: nn.Module, batch: Batch, proposal: Proposal, name: st
     with torch.no_grad():
         model(**backbone.example(model, *TRACED))
     if write is not None:
-        write.write_text(text, encoding="utf-8")
+        with writing(write):
+            write_text(write, text)
     return backbone
 
 
@@ -235,6 +241,8 @@ def _check(source: str, backbone: Backbone, say: Say) -> dict[str, Any]:
         raise CheckpointError(f"{source}: {error}") from error
     except OSError:
         model, weights = cls(config), "random"
+    except Exception as error:  # safetensors, pickle and torch each have their own
+        raise CheckpointError(f"cannot load the weights in {source}: {first_line(error)}") from error
     if getattr(model.config, "use_cache", False):
         model.config.use_cache = False
     started = time.monotonic()

@@ -9,6 +9,7 @@ from string import Template
 
 from slimformer.backbones.base import BACKBONES
 from slimformer.errors import PluginError
+from slimformer.files import write_text, writing
 
 PLACES = {
     "pyproject.toml.tmpl": "pyproject.toml",
@@ -36,8 +37,8 @@ def new_backbone(name: str, to: Path) -> list[Path]:
     written = []
     for source, place in PLACES.items():
         path = to / Template(place).substitute(values)
-        path.parent.mkdir(parents=True, exist_ok=True)
         text = files("slimformer.discovery").joinpath("template", source).read_text(encoding="utf-8")
-        path.write_text(Template(text).substitute(values), encoding="utf-8")
+        with writing(path):
+            write_text(path, Template(text).substitute(values))
         written.append(path)
     return written

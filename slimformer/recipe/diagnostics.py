@@ -8,13 +8,14 @@ from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic_core import ErrorDetails
 
+from slimformer.recipe.location import Location, Place, dotted
 from slimformer.recipe.schema import Recipe, ScheduleTable
-from slimformer.recipe.source import Location, Place
 from slimformer.registry import Registry
 
 
-def explain(error: Any, place: Place) -> str:
+def explain(error: ErrorDetails, place: Place) -> str:
     """One line for one of pydantic's errors."""
     location, kind = _without_tags(error["loc"]), error["type"]
     head = f"{place(location)}{dotted(location)}: "
@@ -32,19 +33,18 @@ def explain(error: Any, place: Place) -> str:
         if registry:
             return head + (registry.unknown(value) if value else f"write name = one of: {', '.join(registry.names())}")
     value = error["input"]
-    shown = f", got {value!r}" if isinstance(value, str | int | float | bool) else ""
+    shown = f", got {repr(value)[:LONGEST_VALUE]}" if isinstance(value, str | int | float | bool) else ""
     message = error["msg"][0].lower() + error["msg"][1:]
     for python, toml in _IN_TOML.items():
         message = message.replace(python, toml)
     return f"{head}{message}{shown}"
 
 
+LONGEST_VALUE = 200
+"""Characters of a value in a message."""
+
 _IN_TOML = {"valid tuple": "list", "valid list": "list", "valid dictionary": "table", " or an instance of ": " or "}
-"""What pydantic says, in a recipe's words."""
-
-
-def dotted(location: Location) -> str:
-    return ".".join(str(part) for part in location)
+"""Pydantic's words -> those of a recipe."""
 
 
 def _without_tags(location: Location) -> Location:
@@ -90,5 +90,5 @@ def registry_at(location: Location) -> Registry[Any] | None:
     return schema if isinstance(schema, Registry) and not is_option else None
 
 
-def _item_type(annotation: Any) -> Any:
+def _item_type(annotation: object) -> object:
     return _item_type(get_args(annotation)[0]) if get_origin(annotation) in (tuple, list) else annotation

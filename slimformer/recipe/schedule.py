@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from slimformer.distillation.schedules import Schedule
 from slimformer.errors import RecipeError
 from slimformer.recipe.diagnostics import explain
+from slimformer.recipe.location import Location, Place
 from slimformer.recipe.schema import ScheduleTable
-from slimformer.recipe.source import Location, Place, Source, put_over
+from slimformer.recipe.source import Source, put_over
 
 KEY = "schedule"
 
@@ -38,7 +39,7 @@ def expand_schedule(source: Source, place: Place) -> Source:
     return _with_own_stages(expanded, own, {at: said for at, said in source.places.items() if at[0] == "stage"})
 
 
-def _parts(given: Any, place: Place) -> tuple[Schedule, ...]:
+def _parts(given: object, place: Place) -> tuple[Schedule, ...]:
     ScheduleTable.model_rebuild(force=True)
     try:
         return ScheduleTable.model_validate({KEY: given}).schedule
@@ -59,13 +60,15 @@ def _without_stages(source: Source) -> dict[Location, str]:
     return {at: said for at, said in source.places.items() if at[0] != "stage"}
 
 
-def _with_own_stages(schedule: Source, own: Any, places: Mapping[Location, str]) -> Source:
+def _with_own_stages(schedule: Source, own: object, places: Mapping[Location, str]) -> Source:
     """The schedule's stages with those that the recipe writes itself: tables by name, or a list that follows."""
     if isinstance(own, list):
         count = len(schedule.table["stage"])
         moved = {
             ("stage", at[1] + count, *at[2:]): said for at, said in places.items() if len(at) > 1 and isinstance(at[1], int)
         }
+        written = places.get(("stage",))
+        moved |= {("stage", index + count): written for index in range(len(own)) if written} | moved
         return Source({**schedule.table, "stage": [*schedule.table["stage"], *own]}, {**schedule.places, **moved})
     return put_over(schedule, {"stage": own}, places) if own else schedule
 

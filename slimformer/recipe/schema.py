@@ -1,7 +1,9 @@
-"""Recipes: a run as a TOML file, checked whole before anything starts. What a recipe may say is in this module."""
+"""The schema of recipes: the tables and keys of a TOML file that describes a run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -15,13 +17,16 @@ from slimformer.distillation.samplers import SAMPLERS, Every, Sampler
 from slimformer.distillation.schedules import SCHEDULES, Schedule
 from slimformer.importance.base import SCORERS, Scorer
 from slimformer.importance.first_order import FirstOrder
-from slimformer.recipe.source import Location
+from slimformer.recipe.location import Location
 from slimformer.registry import Name, Seed
 from slimformer.rewiring import PASSES, Pass, Sort
 from slimformer.search.choices import BlockRule, Choices
 from slimformer.supernet.topology import Topology
 from slimformer.tasks.base import TASKS, Task
 from slimformer.training.options import Machine, Optimisation
+
+LONGEST_NAME = 100
+"""Characters of a name that becomes a folder: a recipe's or a stage's."""
 
 
 def _ratios_of(table: object) -> object:
@@ -73,16 +78,20 @@ class SpaceTable(Table):
 
     _defaults = model_validator(mode="before")(_ratios_of)
 
-    def on(self, topology: Topology) -> Space:
+    def to_space(self, topology: Topology) -> Space:
         """The space of one model.
 
         Raises: SpaceError where the model does not have these axes.
         """
         return Space(topology, self.axes, self.depth_policy)
 
+    def on(self, topology: Topology) -> Space:
+        """The former name of `to_space`."""
+        return self.to_space(topology)
+
 
 class ImportanceTable(Table):
-    """[importance]: who scores the units, and on which examples.
+    """[importance]: the scorer of the units, and the examples it reads.
 
     split: "calibration" is a held-out part of the training data; an evaluation split (or "evaluation", which is all of
         them) leaks into the model.
@@ -107,7 +116,7 @@ class StageTable(Table):
     set it trains on, "train" or a further one that the task has (a text task's "augmented").
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=LONGEST_NAME)]
     axes: tuple[str, ...]
     teacher: str = "base"
     follow: tuple[str, ...] = ()
@@ -162,7 +171,7 @@ class Recipe(Table):
     finetune: how the base model, the first teacher, is made from the checkpoint; epochs = 0 if it is fine-tuned already.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=LONGEST_NAME)]
     seed: Seed = 42
     plugins: tuple[str, ...] = ()
     model: ModelTable
@@ -176,6 +185,23 @@ class Recipe(Table):
     evaluation: EvaluationTable = Field(default_factory=EvaluationTable)
     search: SearchTable = Field(default_factory=SearchTable)
 
+    @classmethod
+    def read(cls, path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+        """Read a recipe file.
+
+        path: a TOML file.
+        overrides: texts of the form "key.path=value", as those of `slimformer run --set`.
+        Raises: RecipeError with a line for every mistake.
+
+        ```python
+        recipe = Recipe.read("recipes/quickstart.toml", ["seed=1", "finetune.epochs=2"])
+        assert (recipe.seed, recipe.finetune.epochs) == (1, 2)
+        ```
+        """
+        from slimformer.recipe.reader import read_recipe
+
+        return read_recipe(Path(path), overrides)
+
     @property
     def snapshots(self) -> tuple[str, ...]:
         """The points of the run at which the grid is rated; the last one is the result."""
@@ -184,11 +210,11 @@ class Recipe(Table):
 
 
 STEPS = ("finetune", "rewiring", "rewired", "supernet")
-"""What the run itself calls its steps, besides "base" and "largest"; no stage may be called so."""
+"""Names of the run's own steps, besides "base" and "largest"; no stage may be called so."""
 
 
 def contradictions(recipe: Recipe) -> list[tuple[Location, str]]:
-    """What is wrong with a recipe whose every value is right by itself: names that refer to nothing."""
+    """List the mistakes of a recipe whose every value is right by itself: names that refer to nothing."""
     found: list[tuple[Location, str]] = []
     axes = [axis.name for axis in recipe.space.axes]
     if not axes:

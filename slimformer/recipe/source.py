@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from slimformer.errors import RecipeError
-
-Location = tuple[str | int, ...]
-"""The keys and list positions that lead to a value."""
-Place = Callable[[Location], str]
-"""Says where a value was written: "recipe.toml:8: " or "--set key=value: "."""
+from slimformer.recipe.location import Location, dotted
+from slimformer.recipe.values import TextError, parse_toml, wrong_values
 
 
 @dataclass(frozen=True)
@@ -36,38 +33,67 @@ def read_source(path: Path, below: tuple[Path, ...] = ()) -> Source:
     Raises: RecipeError.
     """
     text, table = _parse(path)
-    lines = key_lines(text)
+    own = {location: f"{path}:{line}" for location, line in key_lines(text).items()}
+    wrong = [f"{place_in(own, at, str(path))}: {dotted(at)}: {what}" for at, what in wrong_values(table)]
+    if wrong:
+        raise RecipeError("\n".join(dict.fromkeys(wrong)))
     files = table.get("plugins")
     if isinstance(files, list):
-        table["plugins"] = [str((path.parent / f).resolve()) if isinstance(f, str) else f for f in files]
-    own = {location: f"{path}:{line}" for location, line in lines.items()}
+        table["plugins"] = [_from_folder(path, file) if isinstance(file, str) else file for file in files]
     if "extends" not in table:
         return Source(table, own)
-    place, extended = own["extends",], table.pop("extends")
+    place, extended = place_in(own, ("extends",), str(path)), table.pop("extends")
     if not isinstance(extended, str):
         raise RecipeError(f'{place}: extends: write the path of one recipe, for example extends = "dynabert_glue.toml"')
     other = path.parent / extended
-    if other.resolve() in (file.resolve() for file in (*below, path)):
+    try:
+        is_own, is_there = other.resolve() in (file.resolve() for file in (*below, path)), other.is_file()
+    except (OSError, ValueError, RuntimeError):  # too long, with a NUL, a loop of links
+        is_own = is_there = False
+    if is_own:
         raise RecipeError(f"{place}: extends: {other} extends this recipe itself")
-    if not other.is_file():
+    if not is_there:
         raise RecipeError(f"{place}: extends: there is no recipe {other}; write its path from this file's folder")
     return put_over(_for(read_source(other, (*below, path)), table), table, own)
 
 
+def place_in(places: Mapping[Location, str], location: Location, otherwise: str) -> str:
+    """Where a value was written: its own place, else the first one below it, else that of the value it stands in."""
+    for length in range(len(location), 0, -1):
+        above = location[:length]
+        if above in places:
+            return places[above]
+        below = next((said for at, said in places.items() if at[:length] == above), "")
+        if below:
+            return below
+    return otherwise
+
+
+def _from_folder(recipe: Path, file: str) -> str:
+    """The path of a file that a recipe names; the text itself where it is no path."""
+    try:
+        return str((recipe.parent / file).resolve())
+    except (OSError, ValueError, RuntimeError):
+        return file
+
+
 def _parse(path: Path) -> tuple[str, dict[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8")
-        return text, tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        raise RecipeError(f"{path}:{line[1] if line else 1}: not TOML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        return text, parse_toml(text)
+    except TextError as error:
+        raise RecipeError(f"{path}:{error.line}: not TOML: {error}") from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise RecipeError(f"no recipe can be read from {path}: line {line} is not UTF-8 text ({error.reason})") from None
+    except (OSError, ValueError) as error:
         raise RecipeError(f"no recipe can be read from {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 @dataclass
 class _Joined:
-    """What is learnt while two tables are joined.
+    """Record of a join of two tables.
 
     replaced: the locations at which nothing of the first table is left.
     positions: where an item of a list stands that was named, by the location that names it.
@@ -86,7 +112,7 @@ class _Joined:
         return location
 
 
-def _for(base: Source, table: Mapping[str, Any]) -> Source:
+def _for(base: Source, table: Mapping[str, object]) -> Source:
     """The base without the stages that a table replaces: `[[stage]]` and another `[schedule]` take the place of all."""
     old, new = base.table.get("schedule"), table.get("schedule")
     is_other = new is not None and not (isinstance(new, Mapping) and new.get("name", _name_of(old)) == _name_of(old))
@@ -137,13 +163,15 @@ def _merge_items(base: list[Any], tables: Mapping[str, Any], at: Location, joine
     return merged
 
 
-def _name_of(item: Any) -> Any:
+def _name_of(item: object) -> object:
     return item.get("name") if isinstance(item, Mapping) else None
 
 
-_HEADER = re.compile(r"^\s*(\[\[?)\s*([A-Za-z0-9_.\-\"' ]+?)\s*\]\]?\s*(#.*)?$")
+_DOTTED = r"""(?:"(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+)(?:\s*\.\s*(?:"(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+))*"""
 
-_KEY = re.compile(r"^\s*([A-Za-z0-9_\-.\"']+)\s*=")
+_HEADER = re.compile(rf"^\s*(\[\[?)\s*({_DOTTED})\s*\]\]?\s*(#.*)?$")
+
+_KEY = re.compile(rf"^\s*({_DOTTED})\s*=")
 
 _OPENED = re.compile(r"=\s*\[\s*(#.*)?$")
 
@@ -154,12 +182,12 @@ def key_lines(text: str) -> dict[Location, int]:
     table: Location = ()
     items: Location = ()
     counts: dict[Location, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         header, key = _HEADER.match(line), _KEY.match(line)
         if header:
             table, items = (), ()
-            for part in header[2].split("."):
-                table = (*table, part.strip().strip("\"'"))
+            for part in _parts(header[2]):
+                table = (*table, part)
                 table = (*table, counts[table]) if table in counts else table
             if header[1] == "[[":
                 table = table[:-1] if isinstance(table[-1], int) else table
@@ -167,10 +195,23 @@ def key_lines(text: str) -> dict[Location, int]:
                 table = (*table, counts[table])
             lines[table] = number
         elif key:
-            parts = tuple(part.strip("\"'") for part in key[1].split("."))
+            parts = _parts(key[1])
             lines.setdefault((*table, *parts), number)
             items = (*table, *parts) if _OPENED.search(line) else ()
         elif items and line.lstrip().startswith("{"):
             counts[items] = counts.get(items, -1) + 1
             lines[*items, counts[items]] = number
     return lines
+
+
+def _parts(written: str) -> tuple[str, ...]:
+    """The parts of a key as it is written, quoted or not; none where it is a key of no table, but part of a longer text."""
+    try:
+        table: object = tomllib.loads(f"{written} = 0")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return ("",)
+    parts: list[str] = []
+    while isinstance(table, dict):
+        part, table = next(iter(table.items()))
+        parts.append(part)
+    return tuple(parts)

@@ -41,7 +41,7 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
     path.write_text(tomlkit.dumps(to_table(recipe)), encoding="utf-8")
 
 
-def differences(one: Any, other: Any, at: str = "") -> list[str]:
+def differences(one: object, other: object, at: str = "") -> list[str]:
     """Where two tables differ, as "key.path: one -> other"."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         keys = dict.fromkeys((*one, *other))

@@ -61,7 +61,7 @@ class RunContext:
             return self.load(str(self.folder.model(snapshot)))
 
     def space(self, supernet: SuperNet) -> Space:
-        return self.recipe.space.on(supernet.topology)
+        return self.recipe.space.to_space(supernet.topology)
 
 
 def open_run(recipe: Recipe, folder: RunFolder, report: Report, start: RunFolder | None) -> RunContext:

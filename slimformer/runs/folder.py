@@ -13,6 +13,7 @@ results.json, results.csv, pareto.png, README.md    the outcome
 search.json, search/    the outcome of the last search: candidates, pictures, the winner's spec
 measured/           what measured costs found on this machine
 done.json           the steps that are complete
+traceback.txt       of the last unexpected error, if there was one
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class RunFolder:
     def is_untouched(self) -> bool:
         """Whether nothing has been computed here yet: a run that failed at its data or weights may get another recipe."""
         names = {file.name for file in self.path.iterdir() if not file.name.startswith(".")}
-        return names <= {"recipe.toml", "environment.json", "sources.json"}
+        return names <= {"recipe.toml", "environment.json", "sources.json", "traceback.txt"}
 
     def done(self) -> set[str]:
         """The names of the steps that are complete; one whose outcome was removed is not."""

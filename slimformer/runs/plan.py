@@ -83,7 +83,7 @@ def plan(recipe: Recipe, folder: RunFolder, start: RunFolder | None = None) -> R
         data = recipe.task.load(source)
         model = recipe.task.load_model(source, recipe.model.attention)
     supernet = SuperNet(model, backbone_for(model, recipe.model.backbones).topology(model))
-    space = recipe.space.on(supernet.topology)
+    space = recipe.space.to_space(supernet.topology)
     check_divisible(space)
     check_head_is_trained(recipe, model, source)
     check_lengths(supernet, data)

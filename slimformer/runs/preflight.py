@@ -73,7 +73,7 @@ def check_before_training(recipe: Recipe, supernet: SuperNet, data: TaskData, ch
     check_weights(supernet.model, "before training")
     check_lengths(supernet, data)
     check_scoring_examples(recipe, data)
-    space = recipe.space.on(supernet.topology)
+    space = recipe.space.to_space(supernet.topology)
     check_divisible(space)
     check_laws(supernet, data)
     for stage in recipe.stage:

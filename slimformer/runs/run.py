@@ -69,7 +69,7 @@ class Run:
     @property
     def space(self) -> Space:
         """The grid of sub-networks."""
-        return self.recipe.space.on(self.supernet.topology)
+        return self.recipe.space.to_space(self.supernet.topology)
 
     def evaluate(self, subnet: Subnet = "", split: str = "") -> Evaluation:
         """Metrics of one sub-network, the full-size one by default; evaluated once and kept in the run folder.

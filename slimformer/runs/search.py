@@ -108,7 +108,7 @@ class SearchSession:
 
     def problem(self) -> Problem:
         """The space, limits and goal, as strategies see them."""
-        options, space = self.options, self.recipe.space.on(self.supernet.topology)
+        options, space = self.options, self.recipe.space.to_space(self.supernet.topology)
         table = self.recipe.search.model_copy(
             update={"multiples": {**self.recipe.search.multiples, **options.multiples}}
             | ({"blocks": options.blocks} if options.blocks else {})
@@ -166,7 +166,7 @@ class SearchSession:
     @cached_property
     def names(self) -> SubnetNames:
         """The names of the run's sub-networks."""
-        points = self.recipe.space.on(self.supernet.topology).points()
+        points = self.recipe.space.to_space(self.supernet.topology).points()
         return SubnetNames({point.spec: point.name for point in points})
 
 

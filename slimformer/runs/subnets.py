@@ -67,7 +67,7 @@ def evaluate_run(folder: RunFolder, recipe: Recipe, subnet: str | SubnetSpec, sp
     """Score one sub-network of a run; it is the full-size one where `subnet` is empty."""
     results = read_results(folder)
     supernet = load_supernet(folder, recipe)
-    name, spec = find_subnet(recipe.space.on(supernet.topology), subnet)
+    name, spec = find_subnet(recipe.space.to_space(supernet.topology), subnet)
     split = split or results.split
 
     def scored() -> dict[str, float]:
@@ -86,7 +86,7 @@ def export_run(folder: RunFolder, recipe: Recipe, subnet: str | SubnetSpec, to: 
     if to.exists() and (not to.is_dir() or any(to.iterdir())) and not (to / "subnet.json").is_file():
         raise RunError(f"{to} exists and is no exported sub-network: give another --to folder")
     supernet = load_supernet(folder, recipe)
-    name, spec = find_subnet(recipe.space.on(supernet.topology), subnet)
+    name, spec = find_subnet(recipe.space.to_space(supernet.topology), subnet)
     example = backbone_for(supernet.model).example(supernet.model, 2, 16)
     is_stock = export(supernet, spec, processor_of(folder), example, to, dtype_of(supernet, dtype))
     auto = next(iter(auto_classes(supernet.model)), type(supernet.model).__name__)

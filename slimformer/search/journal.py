@@ -104,6 +104,11 @@ class Shared:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         if not self._file.parent.is_dir():
             raise SearchError(f"there is no folder {self._file.parent}: give --storage a file in a folder that is there")
+        if not _may_be_journal(self._file):
+            raise SearchError(
+                f"the storage file {self._file} cannot be used, as it is no journal of a search: "
+                "give --storage a new file, or one that a search made"
+            )
 
         def connect() -> Any:
             backend = JournalFileBackend(str(self._file), lock_obj=JournalFileOpenLock(str(self._file)))
@@ -205,3 +210,18 @@ class Shared:
 
         while any(trial.state == TrialState.RUNNING for trial in self._trials().values()):
             time.sleep(POLL)
+
+
+_BEGIN = '{"op_code"'
+"""The first characters of a journal, as optuna writes it."""
+
+
+def _may_be_journal(file: Path) -> bool:
+    """Whether a file is absent, empty, or begins with a line of a journal."""
+    try:
+        with file.open(encoding="utf-8") as lines:
+            return _BEGIN.startswith(lines.read(len(_BEGIN)))
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False

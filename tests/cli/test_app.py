@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -16,6 +17,7 @@ from slimformer.cli import app as cli
 from slimformer.discovery import inspect as inspection
 from slimformer.errors import InfeasibleError, InterruptedRunError
 from slimformer.registry import REGISTRIES
+from slimformer.runs.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "160", "NO_COLOR": "1"}
@@ -224,10 +226,89 @@ def test_the_exit_code_tells_what_happened(slimformer, monkeypatch, error, code)
     one_line(stderr)
 
 
-def test_an_error_of_our_own_making_keeps_its_traceback(slimformer, monkeypatch):
-    monkeypatch.setattr(inspection, "inspect_checkpoint", lambda *arguments: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        slimformer("inspect", "x")
+def broken(*arguments):
+    """Fails as a library would, with a cause and a message that tries to write to the terminal."""
+    try:
+        return 1 / 0
+    except ZeroDivisionError as error:
+        error.args = ("bad \x1b[31mred\x1b[0m\x07 thing\nsecond line",)
+        raise RuntimeError("outer") from error
+
+
+def test_an_unexpected_error_is_one_line_that_names_the_file_with_its_traceback(slimformer, monkeypatch):
+    monkeypatch.setattr(inspection, "inspect_checkpoint", broken)
+    code, stdout, stderr = slimformer("inspect", "x", "--json")
+    assert (code, stdout) == (2, "")
+    assert one_line(stderr).startswith("slimformer: ZeroDivisionError: bad red? thing (a fault of slimformer or of a library")
+    file = Path(stderr.split("the traceback is in ")[1].strip().removesuffix(")"))
+    assert "RuntimeError: outer" in file.read_text()
+    file.unlink()
+
+
+@pytest.mark.parametrize("arguments", [("inspect", "x", "--debug"), ("--debug", "inspect", "x"), ("inspect", "x")])
+def test_debug_prints_the_traceback_of_an_unexpected_error(slimformer, monkeypatch, arguments):
+    monkeypatch.setattr(inspection, "inspect_checkpoint", broken)
+    if "--debug" not in arguments:
+        monkeypatch.setenv("SLIMFORMER_DEBUG", "1")
+    code, _, stderr = slimformer(*arguments)
+    assert code == 2
+    assert "Traceback" in stderr
+    assert stderr.splitlines()[-1].startswith("slimformer: ZeroDivisionError: bad red? thing")
+
+
+def test_the_traceback_of_a_run_is_kept_in_its_folder_which_may_then_be_used_again(slimformer, monkeypatch, tmp_path):
+    text = (ROOT / "recipes" / "quickstart.toml").read_text()
+    (tmp_path / "r.toml").write_text(text)
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr("slimformer.runs.plan.plan", broken)
+    code, _, stderr = slimformer("run", "r.toml", "--dry-run", "--out", "out")
+    assert code == 2
+    assert "the traceback is in out/traceback.txt" in one_line(stderr)
+    assert "RuntimeError: outer" in (tmp_path / "out" / "traceback.txt").read_text()
+    assert RunFolder(tmp_path / "out").is_untouched()
+
+
+def test_a_warning_is_one_line_on_stderr(slimformer, monkeypatch):
+    def warns(*arguments):
+        warnings.warn("first \x1b[31mline\nsecond", UserWarning, stacklevel=1)
+        raise InfeasibleError("none")
+
+    monkeypatch.setattr(inspection, "inspect_checkpoint", warns)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "_showwarnmsg_impl", lambda m: sys.stderr.write(warnings._formatwarnmsg(m)))
+        _, _, stderr = slimformer("inspect", "x")
+    assert stderr == "slimformer: warning: first line second\nslimformer: none\n"
+
+
+def test_an_error_line_has_no_terminal_escapes_of_its_input(slimformer):
+    code, _, stderr = slimformer("run", "a\x1b[31mb\x07.toml")
+    assert code == 2
+    assert "\x1b" not in one_line(stderr)
+    assert "\x07" not in stderr
+
+
+@pytest.mark.parametrize("arguments", [("run", "--nonsense"), ("nonsense",), ("inspect", "x", "--length", "many")])
+def test_wrong_usage_is_one_line(slimformer, arguments):
+    code, stdout, stderr = slimformer(*arguments)
+    assert (code, stdout) == (2, "")
+    assert one_line(stderr).rstrip().endswith("--help")
+
+
+def test_version_names_what_results_depend_on(slimformer):
+    code, stdout, _ = slimformer("--version")
+    assert code == 0
+    assert [line.split()[0] for line in stdout.splitlines()] == ["slimformer", "torch", "transformers", "python"]
+
+
+@pytest.mark.parametrize(
+    "command", ["", "run", "search", "evaluate", "export", "compare", "list", "inspect", "new-backbone", "attention", "augment"]
+)
+def test_every_command_has_the_short_help_option(slimformer, command):
+    code, stdout, _ = slimformer(*command.split(), "-h")
+    assert code == 0
+    assert "--help" in stdout
+    assert "--debug" in stdout
 
 
 def test_a_reader_that_stops_reading_is_no_error():
@@ -265,6 +346,7 @@ print(f"exit {code or 0}, heavy {heavy}")
     ("arguments", "code"),
     [
         (("--help",), 0),
+        (("--version",), 0),
         (("run", "--help"), 0),
         (("list",), 0),
         (("list", "tasks", "--json"), 0),

@@ -150,7 +150,7 @@ def test_a_step_leaves_the_loss_and_the_gradients_of_the_released_code(stage, re
             taught[name] = parameter
     wanted = released_step(after, taught, batches[0], grid, lambdas)
 
-    space = RECIPE.space.on(supernet.topology).restrict(table.axes)
+    space = RECIPE.space.to_space(supernet.topology).restrict(table.axes)
     supernet.allocate_gradients_()
     step = ElasticStep(supernet, [(str(i), term) for i, term in enumerate(table.terms)], teacher, table.follow)
     found = step(batches[0], table.sampler(space, generator), backward=lambda loss: loss.backward())
@@ -162,7 +162,7 @@ def test_a_step_leaves_the_loss_and_the_gradients_of_the_released_code(stage, re
 
 
 def test_the_order_of_the_sub_networks_is_that_of_the_released_code(supernet, generator):
-    space = RECIPE.space.on(supernet.topology)
+    space = RECIPE.space.to_space(supernet.topology)
     specs = [space.spec({"width": mw, "depth": md}) for mw, md in STAGES["depth"][0]]
     assert list(RECIPE.stage[1].sampler(space, generator)) == specs
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slimformer.errors import RecipeError
-from slimformer.recipe import differences, parse_recipe, read_recipe, to_table, write_recipe
+from slimformer.recipe import Recipe, differences, parse_recipe, read_recipe, to_table, write_recipe
 from slimformer.recipe.source import key_lines
 
 FOLDER = Path(__file__).parents[2] / "recipes"
@@ -85,6 +85,13 @@ def mistakes(read, tmp_path):
 
 def test_the_good_recipe_is_good(read):
     assert [stage.name for stage in read().stage] == ["width", "depth"]
+
+
+def test_a_recipe_class_reads_a_file_with_overrides(read, tmp_path):
+    wanted = read(sets=["seed=5"])
+    assert Recipe.read(str(tmp_path / "r.toml"), ["seed=5"]) == wanted
+    with pytest.raises(RecipeError, match="sed: unknown key"):
+        Recipe.read(tmp_path / "r.toml", ["sed=5"])
 
 
 def test_every_mistake_is_reported_at_once_each_on_its_line(mistakes):

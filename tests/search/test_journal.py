@@ -102,3 +102,13 @@ def test_a_storage_that_is_a_folder_or_damaged_or_lost_is_one_line(tmp_path, spe
     (tmp_path / "lost.log").unlink()
     with pytest.raises(SearchError, match=r"lost\.log is gone; the ratings are kept in the run folder: start again"):
         lost.claim(spec)
+
+
+@pytest.mark.parametrize("content", [b"kept", b"{}", b"[1]", b"7", b"\xff", b'{"text": 1}\n'])
+def test_a_file_that_is_no_journal_is_refused_and_kept(tmp_path, content):
+    file = tmp_path / "notes.txt"
+    file.write_bytes(content)
+    with pytest.raises(SearchError, match="cannot be used, as it is no journal of a search"):
+        Shared(file, "search", {})
+    assert file.read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
