@@ -47,18 +47,50 @@ def reading(place: Path) -> Iterator[None]:
 def write_whole(target: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a path beside the target, then put what it wrote in the target's place.
 
+    Law: killed at any moment, the target is the old one or the new one, whole. A folder cannot be replaced in one step: the old
+    one is moved aside first, and a call that finds it aside and no target puts it back.
+
     Raises: OSError, also for a file whose target is a folder, which stays.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
+    partial, old = target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old")
+    if old.exists() and not target.exists():
+        os.replace(old, target)
     remove(partial)
     try:
         write(partial)
-        if partial.is_dir():  # a file is replaced in one step, a folder cannot be
-            remove(target)
+        sync(partial)
+        if partial.is_dir() and target.exists():
+            remove(old)
+            os.replace(target, old)
         os.replace(partial, target)
+        sync(target.parent)
     finally:
         remove(partial)
+    remove(old)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a folder with all that it holds, is on the disk; give files the mode that the umask says."""
+    for place in (path, *(path.rglob("*") if path.is_dir() and path.name.startswith(".") else ())):
+        if place.is_file():
+            place.chmod(0o666 & ~_UMASK)
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _umask() -> int:
+    """The umask of the process, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _umask()
+"""Some libraries write files that only their owner can read."""
 
 
 def write_text(target: Path, text: str) -> None:

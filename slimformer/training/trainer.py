@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +17,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import get_last_checkpoint
 
 from slimformer.axes.space import Space
 from slimformer.distillation.samplers import Sampler
 from slimformer.errors import DataError, InterruptedRunError, RunError
 from slimformer.progress import Progress
 from slimformer.tasks.base import TaskData
+from slimformer.training.checkpointing import PARTIAL, STATE, is_complete, last_checkpoint, publish
 from slimformer.training.options import Machine, Optimisation, Precision
 from slimformer.training.step import ElasticStep
 
@@ -75,8 +75,11 @@ def run_stage(job: Job, data: TaskData, machine: Machine, folder: Path, progress
     with _soft_interrupt(watcher):
         try:
             trainer = ElasticTrainer(job, data, _arguments(job, machine, folder), watcher)
-            checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-            trainer.train(resume_from_checkpoint=checkpoint)
+            checkpoint = last_checkpoint(folder)
+            if checkpoint is not None and is_complete(checkpoint):
+                trainer.read_weights_(checkpoint)
+            else:
+                trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         except Exception as error:
             if not _is_about_files(error):
                 raise
@@ -191,8 +194,37 @@ class ElasticTrainer(Trainer):
         if self.accelerator.sync_gradients:
             self._passes = 0
             self.watcher.stopped = self._average_gradients_(model)
+        self._check_finite(loss.terms)
         self.watcher.add(loss.terms)
         return loss.total * share
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(Path(str(self.args.output_dir)) / PARTIAL)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a checkpoint aside, and give it its name once it is whole; older ones go after that."""
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            publish(Path(str(self.args.output_dir)))
+        self.accelerator.wait_for_everyone()
+
+    def read_weights_(self, checkpoint: Path) -> None:
+        """Give the model the weights of a checkpoint of the stage's last step: nothing is left to train."""
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = TrainerState.load_from_json(str(checkpoint / STATE))
+
+    def _check_finite(self, terms: Mapping[str, Tensor]) -> None:
+        """Raises: RunError at the first loss that is not finite; on a GPU, which would have to wait, when numbers are logged."""
+        step = self.state.global_step + 1
+        if self.args.device.type != "cpu" and step % self.args.logging_steps:
+            return
+        for name, value in terms.items():
+            if not bool(torch.isfinite(value.detach()).all()):
+                raise RunError(
+                    f"stage {self.job.name!r}, step {step}: the loss term {name!r} is {float(value)}; lower its learning_rate, "
+                    'check the data, or train with machine.precision = "fp32"'
+                )
 
     def _specs(self) -> Sequence[Any]:
         return self.job.sampler(self.job.space, self._generator())
