@@ -143,7 +143,7 @@ def build(
     augmented: a file with variants of the training rows; with those of the rows that are learnt they make up the further
         training set "augmented".
     """
-    tokenizer = load_tokenizer(checkpoint)
+    tokenizer = load_tokenizer(checkpoint, pads=True)
     held_out, learnt = held_out_and_learnt(len(train), limits)
     calibration, learn = train.take(held_out), train.take(learnt)
     judged = {name: subset(rows, limits.max_eval, limits.seed) for name, rows in evaluation.items()}

@@ -65,7 +65,7 @@ class TokenFiles:
         return load_with_head("AutoModelForTokenClassification", checkpoint, attention, config)
 
     def load(self, checkpoint: str) -> TaskData:
-        tokenizer = load_tokenizer(checkpoint)
+        tokenizer = load_tokenizer(checkpoint, pads=True)
         everything = self._sentences(self.train)
         names = self._names(everything)
         if self.validation:
