@@ -213,8 +213,10 @@ def _check_complete(model: nn.Module, report: Mapping[str, Any], source: str, ma
     return tuple(drawn)
 
 
-def load_tokenizer(checkpoint: str) -> Any:
+def load_tokenizer(checkpoint: str, pads: bool = False) -> Any:
     """The checkpoint's tokenizer.
+
+    pads: whether texts of unlike lengths must become one batch.
 
     Raises: CheckpointError, also for a folder without tokenizer files, for which transformers makes an empty tokenizer.
     """
@@ -228,4 +230,10 @@ def load_tokenizer(checkpoint: str) -> Any:
         raise CheckpointError(f"cannot load a tokenizer from {source!r}: {first_line(error)}; {advice}") from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise CheckpointError(f"{source!r} has no tokenizer vocabulary; {advice}")
+    try:
+        encoded = tokenizer(["a", "a a"], truncation=True, max_length=8)
+        if tokenizer.pad_token is not None or pads:
+            tokenizer.pad(encoded)
+    except Exception as error:  # a configuration that loads may still be unusable
+        raise CheckpointError(f"the tokenizer in {source!r} reads no text: {first_line(error)}; {advice}") from error
     return tokenizer

@@ -78,7 +78,7 @@ class Squad:
         return load_with_head("AutoModelForQuestionAnswering", checkpoint, attention)
 
     def load(self, checkpoint: str) -> TaskData:
-        tokenizer = load_tokenizer(checkpoint)
+        tokenizer = load_tokenizer(checkpoint, pads=True)
         if not 0 <= self.stride < self.max_length - QUESTION_TOKENS - 3:
             raise DataError(
                 f"stride {self.stride} leaves windows of {self.max_length} tokens no room to move: a question takes up to "

@@ -165,7 +165,7 @@ def build(
     augmented: a file with variants of the training rows; with those of the rows that are learnt they make up the further
         training set "augmented".
     """
-    tokenizer = load_tokenizer(checkpoint)
+    tokenizer = load_tokenizer(checkpoint, pads=True)
     held_out, learnt = held_out_and_learnt(len(train), limits)
     variants = read_variants(Path(augmented), train, set(learnt)) if augmented else Rows((), ())
     numbers = goal.numbers_in(goal.following(checkpoint))

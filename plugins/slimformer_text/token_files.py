@@ -66,7 +66,7 @@ class TokenFiles:
         return load_with_head("AutoModelForTokenClassification", checkpoint, attention, config)
 
     def load(self, checkpoint: str) -> TaskData:
-        tokenizer = load_tokenizer(checkpoint)
+        tokenizer = load_tokenizer(checkpoint, pads=True)
         everything = self._sentences(self.train)
         names = in_order_of(checkpoint, self._names(everything))
         if self.validation:

@@ -16,6 +16,10 @@ from slimformer.cli.options import (
     quiet_libraries,
     show,
 )
+from slimformer.errors import SlimformerError
+
+PNG = b"\x89PNG"
+"""The first bytes of a PNG file."""
 
 
 def evaluate(
@@ -77,6 +81,8 @@ def compare(
     from slimformer.runs.compare import compare as compare_runs
     from slimformer.runs.folder import RunFolder
 
+    if plot is not None and plot.is_file() and not plot.read_bytes().startswith(PNG):
+        raise SlimformerError(f"--plot {plot}: the file is no picture and stays: give another name, for example compare.png")
     found = compare_runs([RunFolder(folder) for folder in runs])
     if plot is not None:
         with writing(plot):

@@ -52,6 +52,7 @@ def test_an_odd_path_is_one_line_for_every_command_that_takes_one(slimformer, pl
         (("evaluate", "--run", "file"), "file holds no run"),
         (("evaluate", "--run", "full"), "full holds no run"),
         (("inspect", "x", "--write", "full/none/x.py"), "lies in a folder that is not there"),
+        (("compare", "full", "--plot", "file"), "--plot file: the file is no picture and stays"),
         (("inspect", "x", "--write", "full"), "write the name of a Python file"),
         (("inspect", "x", "--plugin", "full"), "there is no Python file full"),
         (("new-backbone", "mine", "--to", "file"), "file exists and is not an empty folder"),
