@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from slimformer.errors import SpaceError
 from slimformer.registry import Registry
-from slimformer.supernet.outputs import Batch, Outputs
+from slimformer.supernet.outputs import Batch, Outputs, decoder_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,10 +45,15 @@ TERMS: Registry[Term] = Registry(
 """Loss terms by name."""
 
 
-def mean_square(student: Tensor, teacher: Tensor, batch: Batch, padding: Padding, width: Width) -> Tensor:
+def stack_mask(outputs: Outputs, stack: str, batch: Batch) -> Tensor | None:
+    """Which tokens of a stack's states are not padding: the decoder of an encoder-decoder has a mask of its own."""
+    return decoder_mask(batch) if outputs.from_decoder and stack == "decoder" else batch.get("attention_mask")
+
+
+def mean_square(student: Tensor, teacher: Tensor, mask: Tensor | None, padding: Padding, width: Width) -> Tensor:
     """Mean over the batch of the mean square difference over each example's tokens and hidden positions.
 
-    student, teacher: Float[Tensor, "batch tokens hidden"]. With padding "exclude" only tokens where `attention_mask` is 1
+    student, teacher: Float[Tensor, "batch tokens hidden"]. With padding "exclude" only tokens where `mask` is 1
     count, each example's mean being over its own tokens; with "include" all tokens count (as in the released DynaBERT).
     Raises: SpaceError where the teacher's stream is wider than the student's, unless `width` is "first".
     """
@@ -60,7 +65,6 @@ def mean_square(student: Tensor, teacher: Tensor, batch: Batch, padding: Padding
             )
         teacher = teacher[..., : student.shape[-1]]
     square = (student.float() - teacher.float()).square().mean(-1)
-    mask = batch.get("attention_mask")
     if padding == "include" or mask is None or mask.shape != square.shape:
         return square.mean()
     kept = mask.to(square.dtype)

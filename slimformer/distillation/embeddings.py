@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from slimformer.distillation.base import TERMS, Padding, Width, mean_square
+from slimformer.distillation.base import TERMS, Padding, Width, mean_square, stack_mask
 from slimformer.registry import Weight
 from slimformer.supernet.outputs import Batch, Outputs
 
@@ -37,7 +37,9 @@ class EmbeddingMSE:
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         losses = [
-            mean_square(states.embeddings, teacher.hidden[stack].embeddings, batch, self.padding, self.width)
+            mean_square(
+                states.embeddings, teacher.hidden[stack].embeddings, stack_mask(student, stack, batch), self.padding, self.width
+            )
             for stack, states in student.hidden.items()
         ]
         return sum(losses[1:], start=losses[0])

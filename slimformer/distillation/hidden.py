@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from slimformer.distillation.base import TERMS, Padding, Width, mean_square
+from slimformer.distillation.base import TERMS, Padding, Width, mean_square, stack_mask
 from slimformer.registry import Weight
 from slimformer.supernet.outputs import Batch, HiddenStates, Outputs
 
@@ -45,7 +45,9 @@ class HiddenMSE:
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         losses = [
-            mean_square(state, teacher.hidden[stack].states[target], batch, self.padding, self.width)
+            mean_square(
+                state, teacher.hidden[stack].states[target], stack_mask(student, stack, batch), self.padding, self.width
+            )
             for stack, states in student.hidden.items()
             for state, target in zip(states.states, targets(states, teacher.hidden[stack], self.layer_map), strict=True)
         ]

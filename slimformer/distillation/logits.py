@@ -10,16 +10,13 @@ from pydantic import Field
 from slimformer.distillation.base import TERMS
 from slimformer.errors import WorkloadError
 from slimformer.registry import Weight
-from slimformer.supernet.outputs import Batch, Outputs
+from slimformer.supernet.outputs import IGNORED, Batch, Outputs, decoder_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 HIDDEN = -1e4
 """A logit that a softmax turns into zero, finite so that zero times it is zero."""
-
-IGNORED = -100
-"""The label of a token that is not judged, in transformers."""
 
 
 @TERMS.register("soft_cross_entropy")
@@ -30,7 +27,8 @@ class SoftCrossEntropy:
     -T^2 mean_batch sum_c softmax(teacher / T)_c log_softmax(student / T)_c; with T = 1 the logits loss of DynaBERT
     (arXiv 2004.04037, equation 2). The factor T^2 keeps the gradient's size (arXiv 1503.02531, section 2.1).
 
-    Logits of each token (token classification, language modelling) count where `attention_mask` is 1 and the batch's labels, if
+    Logits of each token (token classification, language modelling) count where `attention_mask` (for the decoder of an
+    encoder-decoder its own mask, or else its labels) is 1 and the batch's labels, if
     each token has one, are not -100; each example's mean is over its own tokens.
 
     weight: factor of this term in the loss.
@@ -55,26 +53,26 @@ class SoftCrossEntropy:
     needs_teacher: ClassVar[bool] = True
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        heads = [self._head(s, t, batch) for s, t in zip(student.logits, teacher.logits, strict=True)]
+        mask = decoder_mask(batch) if student.from_decoder else batch.get("attention_mask")
+        heads = [self._head(s, t, batch.get("labels"), mask) for s, t in zip(student.logits, teacher.logits, strict=True)]
         return sum(heads[1:], start=heads[0])
 
-    def _head(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
+    def _head(self, student: Tensor, teacher: Tensor, labels: Tensor | None, mask: Tensor | None) -> Tensor:
         from slimformer.distillation.cross_entropy import soft_cross_entropies
 
         if student.shape[-1] == 1:
             return (student.float() - teacher.float()).square().mean() * (self.regression == "mse")
         if self.over == "tokens":
-            student, teacher = (_hide_padding(logits, batch) for logits in (student, teacher))
+            student, teacher = (_hide_padding(logits, mask) for logits in (student, teacher))
         losses = soft_cross_entropies(student, teacher, self.temperature)
-        return _mean(losses, batch) * self.temperature**2
+        return _mean(losses, labels, mask) * self.temperature**2
 
 
-def _hide_padding(logits: Tensor, batch: Batch) -> Tensor:
+def _hide_padding(logits: Tensor, mask: Tensor | None) -> Tensor:
     """Float[Tensor, "batch tokens"] with a probability of zero, and no gradient, at padding tokens.
 
     Raises: WorkloadError where there is not one logit for each token.
     """
-    mask = batch.get("attention_mask")
     if mask is not None and mask.shape != logits.shape:
         raise WorkloadError(
             f'soft_cross_entropy: over = "tokens" needs a logit for each of the {mask.shape[1]} tokens, and this head has '
@@ -83,9 +81,8 @@ def _hide_padding(logits: Tensor, batch: Batch) -> Tensor:
     return logits if mask is None else logits.masked_fill(mask == 0, HIDDEN)
 
 
-def _mean(loss: Tensor, batch: Batch) -> Tensor:
+def _mean(loss: Tensor, labels: Tensor | None, mask: Tensor | None) -> Tensor:
     """The mean over the batch, of each example's mean over its own tokens where there is a loss for each token."""
-    mask, labels = batch.get("attention_mask"), batch.get("labels")
     if loss.dim() == 1 or mask is None or mask.shape != loss.shape:
         return loss.mean()
     kept = (mask if labels is None or labels.shape != mask.shape else mask * (labels != IGNORED)).to(loss.dtype)

@@ -21,7 +21,7 @@ def forward(network: nn.Module, topology: Topology, spec: SubnetSpec, batch: Bat
     hidden: record the embeddings and every block's output; otherwise `Outputs.hidden` is empty.
     labels: pass the batch's labels on, so that the model computes its loss; otherwise `Outputs.loss` is zero.
     """
-    inputs = dict(batch) if labels else without_labels(batch)
+    inputs = dict(batch) if labels else inputs_of(network, batch)
     with _recorder(network, topology if hidden else Topology((), ())) as record:
         result = network(**inputs)
     states = {
@@ -30,7 +30,21 @@ def forward(network: nn.Module, topology: Topology, spec: SubnetSpec, batch: Bat
     }
     logits = logits_of(result)
     loss = result["loss"] if labels and result.get("loss") is not None else logits[0].new_zeros(())
-    return Outputs(logits, loss, states)
+    return Outputs(logits, loss, states, _has_decoder(network) and "decoder" in {stack.name for stack in topology.stacks})
+
+
+def inputs_of(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """The inputs of a batch without its labels; an encoder-decoder's decoder gets the tokens that it would get with them."""
+    inputs, labels = without_labels(batch), batch.get("labels")
+    shift = getattr(network, "prepare_decoder_input_ids_from_labels", None)
+    wanted = shift is not None and _has_decoder(network) and labels is not None and labels.dim() == 2
+    if wanted and not {"decoder_input_ids", "decoder_inputs_embeds"} & set(inputs):
+        inputs["decoder_input_ids"] = shift(labels=labels)
+    return inputs
+
+
+def _has_decoder(network: nn.Module) -> bool:
+    return bool(getattr(getattr(network, "config", None), "is_encoder_decoder", False))
 
 
 def logits_of(result: Any) -> tuple[Tensor, ...]:
@@ -48,7 +62,7 @@ def detach(outputs: Outputs) -> Outputs:
         name: HiddenStates(s.embeddings.detach(), s.blocks, tuple(state.detach() for state in s.states))
         for name, s in outputs.hidden.items()
     }
-    return Outputs(tuple(head.detach() for head in outputs.logits), outputs.loss.detach(), hidden)
+    return Outputs(tuple(head.detach() for head in outputs.logits), outputs.loss.detach(), hidden, outputs.from_decoder)
 
 
 @contextmanager

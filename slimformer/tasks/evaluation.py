@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from slimformer.errors import RunError
-from slimformer.supernet.forward import forward, logits_of
+from slimformer.supernet.forward import forward, inputs_of, logits_of
 from slimformer.supernet.network import SuperNet
-from slimformer.supernet.outputs import Batch, to_device, without_labels
+from slimformer.supernet.outputs import Batch, to_device
 from slimformer.supernet.spec import SubnetSpec
 from slimformer.tasks.base import Example, Keep, Logits, TaskData, keep_all
 
@@ -37,7 +37,7 @@ def predict(
         for start in range(0, len(order), batch_size):
             batch = to_device(collate([examples[i] for i in order[start : start + batch_size]]), device)
             with autocast():
-                logits = logits_of(network(**without_labels(batch)))
+                logits = logits_of(network(**inputs_of(network, batch)))
             kept = [head.float().cpu() for head in keep(logits, batch)]
             _check_numbers(kept)
             parts.append(kept)

@@ -184,3 +184,25 @@ def test_logits_of_each_token_count_where_the_token_is_judged():
     torch.testing.assert_close(found, (each[0, 1:3].mean() + each[1, :2].mean()) / 2)
     unlabelled = SoftCrossEntropy()(outputs_of(student), outputs_of(teacher), {"attention_mask": mask})
     torch.testing.assert_close(unlabelled, (each[0, :3].mean() + each[1].mean()) / 2)
+
+
+def test_the_decoders_logits_and_states_go_by_the_decoders_own_tokens() -> None:
+    """Source and target are equally long, and the source's padding stands elsewhere."""
+    source, labels = torch.tensor([[1, 1, 0, 0]]), torch.tensor([[5, 6, 7, -100]])
+    own = torch.tensor([[1, 1, 1, 0]])
+    g = torch.Generator().manual_seed(0)
+    states = {n: HiddenStates(torch.randn(1, 4, 8, generator=g), (0,), (torch.randn(1, 4, 8, generator=g),)) for n in "abcd"}
+    logits = [(torch.randn(1, 4, 3, generator=g),) for _ in range(2)]
+    zero = torch.zeros(())
+    student = Outputs(logits[0], zero, {"encoder": states["a"], "decoder": states["b"]}, from_decoder=True)
+    teacher = Outputs(logits[1], zero, {"encoder": states["c"], "decoder": states["d"]}, from_decoder=True)
+
+    def square(one: HiddenStates, other: HiddenStates, count: int) -> torch.Tensor:
+        return (one.states[0] - other.states[0])[:, :count].square().mean()
+
+    entropy = -(logits[1][0].softmax(-1) * logits[0][0].log_softmax(-1)).sum(-1)[:, :3].mean()
+    hidden = square(states["a"], states["c"], 2) + square(states["b"], states["d"], 3)
+    for target in ({"labels": labels}, {"decoder_attention_mask": own}):
+        batch = {"attention_mask": source, **target}
+        torch.testing.assert_close(SoftCrossEntropy()(student, teacher, batch), entropy)
+        torch.testing.assert_close(HiddenMSE()(student, teacher, batch), hidden)
