@@ -132,6 +132,37 @@ def _head_config(goal: Goal) -> dict[str, Any]:
     }
 
 
+def by_value(name: str) -> tuple[int, str]:
+    """The order of numbers as labels; those of one value ("1", "01") by their letters."""
+    return int(name), name
+
+
+def check_names(names: Set[str], source: object) -> None:
+    """Check that no two labels differ by the spaces around them alone, which is a slip.
+
+    Raises: DataError naming both.
+    """
+    seen: dict[str, str] = {}
+    for name in sorted(names):
+        other = seen.setdefault(name.strip(), name)
+        if other != name:
+            raise DataError(f"{source} has the labels {other!r} and {name!r}, which differ by spaces alone: write them alike")
+
+
+def check_plain(values: Sequence[Any], name: str, source: object) -> None:
+    """Check that the values of a column are texts or numbers.
+
+    Raises: DataError for a list or a table, whose Python spelling would be taken for a text or a class.
+    """
+    row = next((i for i, value in enumerate(values, start=1) if isinstance(value, list | tuple | Mapping)), 0)
+    if row:
+        kind = "table" if isinstance(values[row - 1], Mapping) else "list"
+        raise DataError(
+            f"row {row} of {source} has a {kind} for {name!r}: give one text or number a row (join words by spaces; for a tag "
+            "of each word use the task token_files; several classes for one text are not supported)"
+        )
+
+
 def class_numbers(values: Sequence[Any], numbers: Mapping[str, int], source: object) -> list[int]:
     """The class number of each label.
 

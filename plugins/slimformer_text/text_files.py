@@ -16,6 +16,9 @@ from slimformer_text.text import (
     Goal,
     Rows,
     build,
+    by_value,
+    check_names,
+    check_plain,
     class_numbers,
     limits_of,
     load_classifier,
@@ -95,6 +98,7 @@ class TextFiles:
         for name, values in zip(names, columns, strict=True):
             if None in values:
                 raise DataError(f"row {values.index(None) + 1} of {path} has no {name!r}; fill it in or remove the row")
+            check_plain(values, name, path)
         return columns
 
     def _goal(self, labels: Sequence[Any]) -> Goal:
@@ -114,10 +118,15 @@ class TextFiles:
 
     def _classes(self, labels: Sequence[Any]) -> tuple[str, ...]:
         """The training file's label set: numbers by value, words by the alphabet."""
+        if any(isinstance(label, float) and not label.is_integer() for label in labels):
+            raise DataError(
+                f"{self.train} has labels with fractions in {self.label!r}: to predict numbers write task.regression = true"
+            )
         names = {str(label) for label in labels}
+        check_names(names, self.train)
         if len(names) < 2:
             raise DataError(f"{self.train} has one label only, {names.pop()!r}; a classifier needs two or more")
-        return tuple(sorted(names, key=int if all(name.isdecimal() for name in names) else None))
+        return tuple(sorted(names, key=by_value if all(map(str.isdecimal, names)) else None))
 
     def _rows(self, columns: Sequence[Sequence[Any]], goal: Goal, path: str) -> Rows:
         *texts, labels = columns

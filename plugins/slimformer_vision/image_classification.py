@@ -80,7 +80,7 @@ class ImageClassification:
         labels = {picture.label for picture in found.splits["train"]}
         if len(labels) < 2:
             raise DataError(f"{self.data} has one class only, {labels.pop()!r}; a classifier needs two or more")
-        by_value = sorted(labels, key=int if all(label.isdecimal() for label in labels) else None)
+        by_value = sorted(labels, key=(lambda label: (int(label), label)) if all(map(str.isdecimal, labels)) else None)
         return self.classes or found.classes or tuple(by_value)
 
 

@@ -151,11 +151,25 @@ def _from_bytes(data: bytes, source: str) -> Image:
     return _decode(io.BytesIO(data), source)
 
 
+def _eight_bits(image: Image) -> Image:
+    """Grey of 16 bits as grey of 8, which `convert` would clip at 255; other pictures as they are.
+
+    Pillow opens some of them in 32-bit integers (mode "I"), with values up to 65,535 too.
+    """
+    import numpy as np
+    from PIL import Image
+
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image).astype("int64")
+    return Image.fromarray((values.clip(0, 65535) // 257).astype("uint8"))
+
+
 def _decode(stream: Any, source: object) -> Image:
     from PIL import Image
 
     try:
         with Image.open(stream) as image:
-            return image.convert("RGB")
+            return _eight_bits(image).convert("RGB")
     except (OSError, ValueError, SyntaxError) as error:  # Pillow raises the last for a damaged PNG
         raise DataError(f"{source} is no picture that can be read: {first_line(error)}") from error

@@ -110,10 +110,19 @@ def _load(files: Sequence[Path], columns: Sequence[str]) -> Table:
     kind = FORMATS[ending(files[0])]
     options = _csv_options(files[0], columns) if kind == "csv" else {}
     with quiet_datasets(), TemporaryDirectory() as cache:
-        paths = [str(file) for file in files]
+        paths = _plain_names(files, Path(cache) / "files")
         builder = load_dataset_builder(kind, data_files=paths, cache_dir=cache, **options)
         builder.download_and_prepare()
         return builder.as_dataset("train").to_dict() if builder.info.splits["train"].num_examples else {}
+
+
+def _plain_names(files: Sequence[Path], folder: Path) -> list[str]:
+    """Links to the files under names without brackets, stars and colons, which `datasets` takes for patterns."""
+    folder.mkdir()
+    links = [folder / f"{number:06d}{ending(file)}" for number, file in enumerate(files)]
+    for link, file in zip(links, files, strict=True):
+        link.symlink_to(file.resolve())
+    return [str(link) for link in links]
 
 
 def _csv_options(file: Path, columns: Sequence[str]) -> dict[str, Any]:

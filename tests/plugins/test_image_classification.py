@@ -256,3 +256,14 @@ def test_a_run_that_is_resumed_sees_the_same_augmented_pictures(run, tmp_path, m
     slimformer("run", "recipe.toml", "--quiet", cwd=tmp_path)
     whole, parts = (load_file(folder / "runs/digits/supernet/model.safetensors") for folder in (run, tmp_path))
     assert all(torch.equal(parts[name], weight) for name, weight in whole.items())
+
+
+def test_grey_of_sixteen_bits_keeps_its_range(tmp_path):
+    from slimformer_vision.pictures import find
+
+    ramp = np.linspace(0, 65535, 144).reshape(12, 12).astype("uint16")
+    for name in ("a", "b"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        Image.fromarray(ramp).save(tmp_path / "train" / name / "x.png")
+    values = np.asarray(find(str(tmp_path)).splits["train"][0].open())[..., 0]
+    assert (values == ramp // 257).all()

@@ -467,3 +467,40 @@ def test_importance_may_read_all_evaluation_splits_one_after_the_other(tmp_path:
     assert len(data.scoring_examples("evaluation")) == 5
     with pytest.raises(DataError, match="no split called 'dev'"):
         data.scoring_examples("dev")
+
+
+@pytest.mark.parametrize("value", [["a", "b"], {"a": 1}])
+@pytest.mark.parametrize("name", ["text", "label"])
+def test_a_list_or_a_table_for_a_text_or_a_label_is_named(name: str, value: object, tmp_path: Path, checkpoint: str) -> None:
+    rows = [{"text": "the cat", "label": "x"} | {name: value} for _ in range(4)]
+    file = write(tmp_path / "t.jsonl", *map(json.dumps, rows))
+    assert f"for '{name}'" in error_of(TextFiles(file), checkpoint)
+
+
+def test_labels_that_differ_by_spaces_alone_are_named(tmp_path: Path, checkpoint: str) -> None:
+    file = write(tmp_path / "t.csv", "text,label", "the cat,pos", "the dog,pos ", "a film,neg")
+    assert "'pos' and 'pos '" in error_of(TextFiles(file), checkpoint)
+
+
+def test_labels_with_fractions_are_no_classes(tmp_path: Path, checkpoint: str) -> None:
+    file = write(tmp_path / "t.jsonl", *(json.dumps({"text": "the cat", "label": i / 4}) for i in range(8)))
+    assert "regression = true" in error_of(TextFiles(file), checkpoint)
+
+
+def test_labels_of_one_value_have_one_order(tmp_path: Path, checkpoint: str) -> None:
+    file = write(tmp_path / "t.csv", "text,label", *("the cat,01", "the dog,1") * 10)
+    assert list(TextFiles(file).load(checkpoint).classes) == ["01", "1"]
+
+
+def test_f1_is_of_the_class_that_is_called_positive(tmp_path: Path, checkpoint: str) -> None:
+    file = write(tmp_path / "t.csv", "text,label", *("the cat,fraud", "the dog,ok") * 10)
+    data = TextFiles(file, file, metric="f1", positive="fraud").load(checkpoint)
+    assert data.score("validation", (np.tile([0.0, 1.0], (20, 1)),))["f1"] == 0
+    assert data.score("validation", (np.tile([1.0, 0.0], (20, 1)),))["f1"] == pytest.approx(200 / 3)
+    assert "not one of two classes" in error_of(TextFiles(file, metric="f1", positive="fruad"), checkpoint)
+
+
+def test_a_files_name_is_no_pattern(tmp_path: Path) -> None:
+    write(tmp_path / "train1.csv", "text,label", "another,0")
+    file = write(tmp_path / "train[1].csv", "text,label", "mine,1")
+    assert read([Path(file)])["text"] == ["mine"]
