@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from slimformer.costs.quantity import format_cost
-from slimformer.errors import InfeasibleError
+from slimformer.errors import InfeasibleError, SearchError
 from slimformer.registry import Registry
 from slimformer.search.choices import Choices
 from slimformer.search.journal import Alone, Ledger
@@ -160,7 +161,7 @@ def search(
     Laws: everything returned meets every limit; a candidate over a limit is never rated, its cost being free to know; the
     uniform sub-networks come first, so that the best one is never worse than any of them on the rating.
     rate: the rating of a spec, higher is better. ledger: who else rates; nobody by default.
-    Raises: InfeasibleError naming the nearest candidate where none meets the limits.
+    Raises: InfeasibleError naming the nearest candidate where none meets the limits; SearchError where a rating is nan.
     """
     ledger = ledger or Alone()
     seen: dict[SubnetSpec, Candidate] = {}
@@ -192,6 +193,10 @@ def _consider(problem: Problem, spec: SubnetSpec, seen: dict[SubnetSpec, Candida
         return
     try:
         rating = rate(spec)
+        if math.isnan(rating):
+            raise SearchError(
+                f"the rating of a sub-network is no number (its costs: {priced.costs}): it computes nan on the probe"
+            )
     except BaseException:
         ledger.give_up(spec)
         raise

@@ -112,3 +112,22 @@ def test_a_file_that_is_no_journal_is_refused_and_kept(tmp_path, content):
         Shared(file, "search", {})
     assert file.read_bytes() == content
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("attributes", [{"spec": 7, "since": 0.0}, {"spec": {"units": []}, "since": 0.0}, {"spec": {}}])
+def test_a_journal_whose_trials_have_another_shape_is_one_line_that_names_the_file(tmp_path, attributes):
+    import optuna
+
+    shared = Shared(tmp_path / "j.log", "s", {})
+    trial = optuna.trial.create_trial(value=1.0, user_attrs=attributes)
+    shared._study.add_trial(trial)
+    with pytest.raises(SearchError, match=r"j\.log holds a trial 0 that no search wrote") as caught:
+        shared.others()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_rating_that_is_nan_is_never_ranked_and_its_claim_is_given_back(tmp_path, space, generator):
+    problem = Problem(Choices(space), lambda spec: {"size": 1.0})
+    with pytest.raises(SearchError, match="the rating of a sub-network is no number"):
+        search(problem, Random(), lambda spec: float("nan"), generator, Shared(tmp_path / "j.log", "s", {}))
+    assert Shared(tmp_path / "j.log", "s", {}).count() == 0
