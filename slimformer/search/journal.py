@@ -16,7 +16,7 @@ from slimformer.supernet.spec import SubnetSpec
 T = TypeVar("T")
 
 
-class Ledger(Protocol):
+class Coordinator(Protocol):
     """Keeps track of the ratings of a search.
 
     Law: of all processes that claim a spec, at most one at a time succeeds.
@@ -46,7 +46,7 @@ class Ledger(Protocol):
 
 
 @dataclass
-class Alone:
+class SingleProcess:
     """One process, which needs no agreement."""
 
     rated: dict[SubnetSpec, float] = field(default_factory=dict)
@@ -77,7 +77,7 @@ POLL = 0.2
 """Seconds between two looks at the storage while waiting for others."""
 
 
-class Shared:
+class SharedJournal:
     """Several processes, or machines with a common file system, that share one search through an Optuna journal file.
 
     A claim is a trial: of several trials with the same spec the lowest number counts, which every process sees alike, as
