@@ -127,6 +127,10 @@ MOVED: dict[str, tuple[str, ...]] = {
 """Old module -> the modules that hold its names now, the main one first."""
 
 RENAMED = {
+    ("slimformer.finetune_one", "Only"): "FixedSubnet",
+    ("slimformer.search.ledger", "Alone"): "SingleProcess",
+    ("slimformer.search.ledger", "Ledger"): "Coordinator",
+    ("slimformer.search.ledger", "Shared"): "SharedJournal",
     ("slimformer.pipeline", "prices"): "pricers",
     ("slimformer.narrow", "narrow_"): "resize_layers_",
     ("slimformer.narrow", "set_"): "set_attribute_",

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from slimformer.reports.escape import plain
+
 WIDE = 160
 """Columns of a table that no terminal shows, so that no cell is cut."""
 
-out = Console() if Console().is_terminal else Console(width=WIDE)
+out = Console(emoji=False) if Console().is_terminal else Console(width=WIDE, emoji=False)
 
-err = Console(stderr=True)
+err = Console(stderr=True, emoji=False)
 
 PLAIN_SECONDS = 15.0
 """Without a terminal a line of progress is printed at most this often."""
@@ -36,7 +38,7 @@ class ConsoleReport:
 
     def say(self, text: str) -> None:
         if not self._quiet:
-            err.print(text, soft_wrap=True, highlight=False)
+            err.print(plain(text), soft_wrap=True, highlight=False, markup=False)
 
     def begin(self, stage: str, done: int, total: int) -> None:
         self._note, self._last = "", time.monotonic()
@@ -45,7 +47,7 @@ class ConsoleReport:
             return
         if err.is_terminal:
             columns = (
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+                TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}", markup=False),
                 TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
             )  # fmt: skip
             self._bars = Progress(*columns, console=err)

@@ -35,8 +35,10 @@ def evaluate(
     from slimformer.runs import subnets as commands
 
     quiet_libraries()
+    from slimformer.reports.escape import for_rich
+
     found = commands.evaluate_run(folder, recipe, subnet, split).to_json()
-    show(found, as_json, lambda: _scores(found))
+    show(found, as_json, lambda: map(for_rich, _scores(found)))
 
 
 def _scores(found: dict[str, Any]) -> list[str]:
@@ -61,8 +63,10 @@ def export(
     from slimformer.runs import subnets as commands
 
     quiet_libraries()
+    from slimformer.reports.escape import for_rich
+
     found = commands.export_run(folder, recipe, subnet, to, dtype).to_json()
-    show(found, as_json, lambda: [f"{found['name']} is in {to}", f"load it with: {found['load']}"])
+    show(found, as_json, lambda: map(for_rich, (f"{found['name']} is in {to}", f"load it with: {found['load']}")))
 
 
 def compare(

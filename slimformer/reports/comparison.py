@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
 from slimformer.costs.quantity import format_quantity
+from slimformer.reports.escape import for_rich
 from slimformer.tasks.base import Measure
 
 COMPARISON_CAPTION = (
@@ -93,23 +93,23 @@ class Comparison:
 def comparison_tables(found: Comparison) -> list[Table]:
     """Two tables: the groups as a whole with their training cost, and each sub-network with differences from the first group."""
     several = any(len(group.runs) > 1 for group in found.groups)
-    whole = Table(title=escape(found.title) + ", lower is better" * found.measure.lower_is_better, caption=COMPARISON_CAPTION)
+    whole = Table(title=for_rich(found.title) + ", lower is better" * found.measure.lower_is_better, caption=COMPARISON_CAPTION)
     for column in ("runs", "seeds", "teacher", "mean of all", "worst of all", "training cost"):
         whole.add_column(column, justify="left" if column == "runs" else "right")
     for group in found.groups:
         numbers = [summary.text(several) for summary in (group.teacher, group.mean, group.worst)]
-        whole.add_row(escape(group.name), ", ".join(map(str, group.seeds)), *numbers, format_quantity(group.passes.mean))
+        whole.add_row(for_rich(group.name), ", ".join(map(str, group.seeds)), *numbers, format_quantity(group.passes.mean))
     points = Table()
     points.add_column("sub-network", no_wrap=True)
     for index, group in enumerate(found.groups):
-        points.add_column(escape(group.name), justify="right")
+        points.add_column(for_rich(group.name), justify="right")
         if index:
             points.add_column("difference", justify="right")
     for name in found.points:
         cells = []
         for index, group in enumerate(found.groups):
             cells += [group.points[name].text(several), *([f"{group.difference[name]:+.2f}"] if index else [])]
-        points.add_row(escape(name), *cells)
+        points.add_row(for_rich(name), *cells)
     return [whole, points]
 
 

@@ -9,10 +9,10 @@ from math import isclose
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from slimformer.costs.quantity import format_cost
+from slimformer.reports.escape import for_markdown, for_rich
 from slimformer.reports.run_results import ResultRow, RunResults
 from slimformer.tasks.base import Measure
 
@@ -121,13 +121,13 @@ def model_card(results: RunResults) -> str:
     """A model card: front matter, the table, and how to cut out and load a sub-network."""
     costs, metric = list(results.costs), results.metric
     measure = results.measure()
-    header = ["sub-network", *costs, measure.titled(metric), "of the teacher's, %"]
+    header = ["sub-network", *map(for_markdown, costs), for_markdown(measure.titled(metric)), "of the teacher's, %"]
     teacher = results.teacher_metric
     lines = [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
     for row in results.rows:
         value = results.value(row)
         share = f"{100 * value / teacher:.1f}" if teacher else "-"
-        cells = [row.name, *(format_cost(row.costs[c], results.costs[c]) for c in costs), f"{value:.2f}", share]
+        cells = [for_markdown(row.name), *(format_cost(row.costs[c], results.costs[c]) for c in costs), f"{value:.2f}", share]
         lines.append(f"| {' | '.join(cells)} |")
     units = "; ".join(f"{name}: {unit}" for name, unit in results.costs.items())
     work = results.workload
@@ -137,12 +137,12 @@ def model_card(results: RunResults) -> str:
             "library_name: transformers",
             "tags: [slimformer, slimmable, dynabert]",
             "---",
-            f"# {results.name}",
+            f"# {for_markdown(results.name)}",
             "",
             f"One super-network that holds {len(results.rows)} sub-networks, made by slimformer.",
-            f"Rated on {results.split}; the fine-tuned teacher has {metric} {measure.text(teacher)}"
+            f"Rated on {for_markdown(results.split)}; the fine-tuned teacher has {for_markdown(metric)} {measure.text(teacher)}"
             + (", lower is better." if measure.lower_is_better else "."),
-            f"Costs at batch {work.batch_size}, length {work.length}; {units}.",
+            f"Costs at batch {work.batch_size}, length {work.length}; {for_markdown(units)}.",
             "",
             *lines,
             "",
@@ -161,23 +161,23 @@ def results_table(results: RunResults) -> Table:
     metric, teacher, measure = results.metric, results.teacher_metric, results.measure()
     work = results.workload
     table = Table(
-        title=escape(measure.titled(f"{results.name}: {metric} on {results.split}"))
+        title=for_rich(measure.titled(f"{results.name}: {metric} on {results.split}"))
         + ", lower is better" * measure.lower_is_better,
         caption=f"costs at batch {work.batch_size}, length {work.length}; "
-        + "; ".join(f"{name}: {unit}" for name, unit in results.costs.items()),
+        + for_rich("; ".join(f"{name}: {unit}" for name, unit in results.costs.items())),
     )
     earlier = results.earlier
     table.add_column("sub-network", no_wrap=True)
     for name in (*results.costs, *(SNAPSHOT_TITLES.get(name, f"after {name}") for name in earlier), metric, "of teacher"):
-        table.add_column(name, justify="right")
+        table.add_column(for_rich(name), justify="right")
     for row in results.rows:
         value = results.value(row)
         share = f"{100 * value / teacher:.1f} %" if teacher else "-"
         costs = [format_cost(row.costs[name], unit) for name, unit in results.costs.items()]
-        table.add_row(escape(row.name), *costs, *(f"{row.snapshots[n]:.2f}" for n in earlier), f"[bold]{value:.2f}[/]", share)
+        table.add_row(for_rich(row.name), *costs, *(f"{row.snapshots[n]:.2f}" for n in earlier), f"[bold]{value:.2f}[/]", share)
     table.add_section()
     blanks = [""] * (len(results.costs) + len(earlier))
     table.add_row("fine-tuned teacher", *blanks, f"{teacher:.2f}", "")
     for name, scores in results.baselines.items():
-        table.add_row(escape(f"baseline: {name}"), *blanks, f"{scores[metric]:.2f}", "")
+        table.add_row(for_rich(f"baseline: {name}"), *blanks, f"{scores[metric]:.2f}", "")
     return table

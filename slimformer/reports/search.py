@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -12,6 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from slimformer.costs.quantity import format_cost
+from slimformer.reports.escape import for_html, for_rich
 from slimformer.supernet.spec import SubnetSpec
 from slimformer.supernet.topology import Topology
 
@@ -126,8 +126,8 @@ def plot_layers(topology: Topology, spec: SubnetSpec, name: str, path: Path) -> 
 def page(outcome: Outcome) -> str:
     """A page of HTML that needs nothing else: the chart as SVG, a candidate's spec and costs where the pointer is, a table."""
     rows, cost = outcome["candidates"], main_cost(outcome)
-    title = f"{html.escape(outcome['name'])}: {len(rows)} candidates"
-    limits = html.escape(" and ".join(outcome["limits"]) or "no limit")
+    title = f"{for_html(outcome['name'])}: {len(rows)} candidates"
+    limits = for_html(" and ".join(outcome["limits"]) or "no limit")
     details = json.dumps([_details(outcome, row) for row in rows]).replace("<", "\\u003c")
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -138,7 +138,7 @@ table {{ border-collapse: collapse }} td, th {{ padding: .2em .8em; text-align: 
 tr:hover {{ background: #eef }}
 </style></head><body>
 <h1>{title}</h1>
-<p>{limits}; strategy {html.escape(outcome["strategy"])}; rating: {html.escape(outcome["rating"])}.
+<p>{limits}; strategy {for_html(outcome["strategy"])}; rating: {for_html(outcome["rating"])}.
 Circles are per-layer, squares uniform sub-networks, triangles lie below the picture; the line is the Pareto front, the ring the
 winner.</p>
 {_chart(outcome, cost)}
@@ -171,7 +171,7 @@ def _chart(outcome: Outcome, cost: str) -> str:
     marks = []
     for index, row in enumerate(rows):
         x, y = across(xs[index]), up(ys[index])
-        tip = f"<title>{html.escape(_details(outcome, row))}</title>"
+        tip = f"<title>{for_html(_details(outcome, row))}</title>"
         if row["rating"] < low:
             marks.append(
                 f'<path data-row="{index}" d="M{x - 6:.1f} {y - 5:.1f}h12l-6 11z" fill="#888" fill-opacity=".7">{tip}</path>'
@@ -215,14 +215,14 @@ def _stops(values: Sequence[float]) -> list[float]:
 
 
 def _tick(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="12" fill="#444">{html.escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="12" fill="#444">{for_html(text)}</text>'
 
 
 def _table(outcome: Outcome) -> str:
     names = list(outcome["costs"])
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("sub-network", *names, outcome["rating"]))
+    head = "".join(f"<th>{for_html(name)}</th>" for name in ("sub-network", *names, outcome["rating"]))
     body = "".join(
-        f'<tr data-row="{index}"><td>{row["name"]}</td>'
+        f'<tr data-row="{index}"><td>{for_html(row["name"])}</td>'
         + "".join(f"<td>{format_cost(row['costs'][name], outcome['costs'][name])}</td>" for name in names)
         + f"<td>{row['rating']:.4f}</td></tr>"
         for index, row in enumerate(outcome["candidates"])
@@ -239,18 +239,18 @@ def candidates_table(outcome: Mapping[str, Any]) -> Table:
     rows = outcome["candidates"]
     work = outcome["workload"]
     table = Table(
-        title=" and ".join(outcome["limits"]) or "no limit",
+        title=for_rich(" and ".join(outcome["limits"]) or "no limit"),
         caption=f"costs at batch {work['batch_size']}, length {work['length']}; "
-        + "; ".join(f"{name}: {unit}" for name, unit in outcome["costs"].items())
+        + for_rich("; ".join(f"{name}: {unit}" for name, unit in outcome["costs"].items()))
         + (f"; the best {SHOWN} of {len(rows)}" if len(rows) > SHOWN else ""),
     )
     table.add_column("sub-network", no_wrap=True)
     for cost in outcome["costs"]:
-        table.add_column(cost, justify="right")
-    table.add_column(outcome["rating"], justify="right")
+        table.add_column(for_rich(cost), justify="right")
+    table.add_column(for_rich(outcome["rating"]), justify="right")
     for index, row in enumerate(rows[:SHOWN]):
         costs = (format_cost(value, outcome["costs"][name]) for name, value in row["costs"].items())
-        table.add_row(row["name"], *costs, f"{row['rating']:.4f}", style="bold" if index == 0 else "")
+        table.add_row(for_rich(row["name"]), *costs, f"{row['rating']:.4f}", style="bold" if index == 0 else "")
     return table
 
 
@@ -280,4 +280,4 @@ def search_lines(outcome: Mapping[str, Any], folder: Any) -> list[Any]:
     lines.append(f"pictures: {search}/pareto.html, {search}/pareto.png, {search}/winner.png")
     lines.append(f"cut it out: slimformer export --run {folder} --subnet {outcome['spec_file']} --to FOLDER")
     lines.append(f"score it: slimformer evaluate --run {folder} --subnet {outcome['spec_file']}")
-    return lines
+    return [for_rich(line) if isinstance(line, str) else line for line in lines]

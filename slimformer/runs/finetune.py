@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Only:
+class FixedSubnet:
     """One sub-network, in every step."""
 
     spec: SubnetSpec
@@ -54,7 +54,9 @@ def finetune(folder: RunFolder, recipe: Recipe, spec: SubnetSpec, steps: int, re
     training = replace(stage.training, max_steps=steps, weight_decay=0.0)
     checkpoints = folder.search / "finetune"
     remove(checkpoints)
-    job = trainer.Job("finetune winner", step, recipe.space.to_space(student.topology), Only(spec), training, recipe.seed)
+    job = trainer.Job(
+        "finetune winner", step, recipe.space.to_space(student.topology), FixedSubnet(spec), training, recipe.seed
+    )
     trainer.run_stage(job, recipe.task.load(str(folder.supernet)), recipe.machine, checkpoints, report)
     remove(checkpoints)
     student.eval()

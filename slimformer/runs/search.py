@@ -27,7 +27,19 @@ from slimformer.runs.outcome import read_results
 from slimformer.runs.probe import Probe
 from slimformer.runs.search_options import SearchOptions
 from slimformer.runs.search_outcome import outcome_of, write_outcome, write_winner
-from slimformer.search import STRATEGIES, Alone, Best, Candidate, Cheapest, Goal, Ledger, Limit, Problem, Shared, search
+from slimformer.search import (
+    STRATEGIES,
+    Best,
+    Candidate,
+    Cheapest,
+    Coordinator,
+    Goal,
+    Limit,
+    Problem,
+    SharedJournal,
+    SingleProcess,
+    search,
+)
 from slimformer.supernet.names import SubnetNames
 from slimformer.supernet.network import SuperNet
 from slimformer.supernet.spec import SubnetSpec
@@ -147,11 +159,11 @@ class SearchSession:
         """The randomness of the search."""
         return torch.Generator().manual_seed(self.recipe.seed if self.options.seed is None else self.options.seed)
 
-    def coordinator(self, problem: Problem) -> Ledger:
+    def coordinator(self, problem: Problem) -> Coordinator:
         """This process alone, or the shared journal of a study."""
         options = self.options
         if options.study is None:
-            return Alone()
+            return SingleProcess()
         about = {
             "run": self.recipe.name,
             "probe": self.probe.name,
@@ -161,7 +173,7 @@ class SearchSession:
             "blocks": problem.choices.blocks,
             "sizes": {name: list(sizes) for name, sizes in problem.choices.sizes.items()},
         }
-        return Shared(options.study.storage, options.study.name, about)
+        return SharedJournal(options.study.storage, options.study.name, about)
 
     @cached_property
     def names(self) -> SubnetNames:

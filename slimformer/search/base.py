@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from slimformer.costs.quantity import format_cost
-from slimformer.errors import InfeasibleError
+from slimformer.errors import InfeasibleError, SearchError
 from slimformer.registry import Registry
 from slimformer.search.choices import Choices
-from slimformer.search.journal import Alone, Ledger
+from slimformer.search.journal import Coordinator, SingleProcess
 from slimformer.supernet.spec import SubnetSpec
 from slimformer.supernet.topology import Topology
 
@@ -153,16 +154,16 @@ STRATEGIES: Registry[Strategy] = Registry("search strategy", "strategies", requi
 
 
 def search(
-    problem: Problem, strategy: Strategy, rate: Rate, generator: Generator, ledger: Ledger | None = None
+    problem: Problem, strategy: Strategy, rate: Rate, generator: Generator, ledger: Coordinator | None = None
 ) -> list[Candidate]:
     """All candidates that meet every limit, best first (the cheaper one first among equals).
 
     Laws: everything returned meets every limit; a candidate over a limit is never rated, its cost being free to know; the
     uniform sub-networks come first, so that the best one is never worse than any of them on the rating.
     rate: the rating of a spec, higher is better. ledger: who else rates; nobody by default.
-    Raises: InfeasibleError naming the nearest candidate where none meets the limits.
+    Raises: InfeasibleError naming the nearest candidate where none meets the limits; SearchError where a rating is nan.
     """
-    ledger = ledger or Alone()
+    ledger = ledger or SingleProcess()
     seen: dict[SubnetSpec, Candidate] = {}
     asked: Sequence[SubnetSpec] = problem.choices.grid
     while asked:
@@ -183,7 +184,7 @@ def search(
     return found
 
 
-def _consider(problem: Problem, spec: SubnetSpec, seen: dict[SubnetSpec, Candidate], rate: Rate, ledger: Ledger) -> None:
+def _consider(problem: Problem, spec: SubnetSpec, seen: dict[SubnetSpec, Candidate], rate: Rate, ledger: Coordinator) -> None:
     """Price a spec, and rate it if it meets the limits of the moment and nobody else is at it."""
     if spec in seen:
         return
@@ -192,6 +193,10 @@ def _consider(problem: Problem, spec: SubnetSpec, seen: dict[SubnetSpec, Candida
         return
     try:
         rating = rate(spec)
+        if math.isnan(rating):
+            raise SearchError(
+                f"the rating of a sub-network is no number (its costs: {priced.costs}): it computes nan on the probe"
+            )
     except BaseException:
         ledger.give_up(spec)
         raise
@@ -199,7 +204,7 @@ def _consider(problem: Problem, spec: SubnetSpec, seen: dict[SubnetSpec, Candida
     seen[spec] = replace(priced, rating=rating)
 
 
-def _join(problem: Problem, seen: dict[SubnetSpec, Candidate], ledger: Ledger) -> None:
+def _join(problem: Problem, seen: dict[SubnetSpec, Candidate], ledger: Coordinator) -> None:
     """Add what others have rated."""
     for spec, rating in ledger.others().items():
         if spec not in seen:

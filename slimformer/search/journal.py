@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from slimformer.errors import SearchError
+from slimformer.errors import SearchError, SlimformerError, first_line
 from slimformer.supernet.spec import SubnetSpec
 
 T = TypeVar("T")
 
 
-class Ledger(Protocol):
+class Coordinator(Protocol):
     """Keeps track of the ratings of a search.
 
     Law: of all processes that claim a spec, at most one at a time succeeds.
@@ -45,7 +46,7 @@ class Ledger(Protocol):
 
 
 @dataclass
-class Alone:
+class SingleProcess:
     """One process, which needs no agreement."""
 
     rated: dict[SubnetSpec, float] = field(default_factory=dict)
@@ -76,7 +77,7 @@ POLL = 0.2
 """Seconds between two looks at the storage while waiting for others."""
 
 
-class Shared:
+class SharedJournal:
     """Several processes, or machines with a common file system, that share one search through an Optuna journal file.
 
     A claim is a trial: of several trials with the same spec the lowest number counts, which every process sees alike, as
@@ -152,12 +153,25 @@ class Shared:
         for trial in self._try(lambda: self._study.get_trials(deepcopy=False)):
             if trial.state not in (TrialState.COMPLETE, TrialState.RUNNING) or "spec" not in trial.user_attrs:
                 continue
-            spec = SubnetSpec.from_json(trial.user_attrs["spec"])
+            spec = self._spec(trial)
             if trial.state == TrialState.RUNNING and self._is_stale(trial) and self._mine.get(spec) != trial.number:
                 continue
             if spec not in found or (trial.state == TrialState.COMPLETE and found[spec].state != TrialState.COMPLETE):
                 found[spec] = trial
         return found
+
+    def _spec(self, trial: Any) -> SubnetSpec:
+        """The spec of a trial, once its fields have the types that `claim` and `tell` write."""
+        try:
+            if trial.state.name == "COMPLETE" and math.isnan(trial.value):
+                raise ValueError(f"the rating {trial.value}")
+            float(trial.user_attrs["since"])
+            return SubnetSpec.from_json(trial.user_attrs["spec"])
+        except (ValueError, KeyError, TypeError, AttributeError, SlimformerError) as error:
+            raise SearchError(
+                f"the storage {self._file} holds a trial {trial.number} that no search wrote ({first_line(error)}): give --storage "
+                "a new file; the ratings are kept in the run folder"
+            ) from error
 
     def _is_stale(self, trial: Any) -> bool:
         return time.time() - float(trial.user_attrs["since"]) > self._patience

@@ -94,3 +94,18 @@ def test_an_example_longer_than_the_model_takes_is_refused_before_training(super
     data.evaluation["validation"][-1]["input_ids"] = [2] * 41
     with pytest.raises(WorkloadError, match=r"takes at most 40 tokens, not 41: lower task\.max_length"):
         check_lengths(supernet, data)
+
+
+@pytest.mark.parametrize("name", ["---\ntags: x", "a|b", "<script>", "[/x]", "\x1b[31m"])
+def test_hostile_names_break_neither_the_model_card_nor_the_table(results, name):
+    document = results.to_json()
+    document["name"] = document["rows"][0]["name"] = name
+    hostile = RunResults.from_json(document)
+    before, card = model_card(results).splitlines(), model_card(hostile)
+    assert card.splitlines()[:4] == before[:4]
+    assert len(card.splitlines()) == len(before)
+    assert "<script>" not in card
+    assert "\x1b" not in card
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(results_table(hostile))
+    assert "\x1b" not in console.export_text()

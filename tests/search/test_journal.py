@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from slimformer.errors import SearchError
-from slimformer.search import Choices, Problem, Random, Shared, search
+from slimformer.search import Choices, Problem, Random, SharedJournal, search
 
 ROOT = Path(__file__).parents[2]
 WORKER = """
 import sys, time, json, torch
 from pathlib import Path
 from slimformer import Axis, Space, Topology, UnitGroup, Slice, load_plugins
-from slimformer.search import Choices, Limit, Problem, Random, Shared, search
+from slimformer.search import Choices, Limit, Problem, Random, SharedJournal, search
 from slimformer.space import DEPTH_POLICIES
 load_plugins()
 journal, log, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
@@ -31,7 +31,7 @@ def rate(spec):
         stream.write(json.dumps(sorted(spec.units.items())) + "\\n")
     return float(sum(units ** 0.5 for units in spec.units.values()))
 problem = Problem(Choices(space), price, (Limit("size", 20.0),), max_ratings=20)
-found = search(problem, Random(), rate, torch.Generator().manual_seed(seed), Shared(journal, "s", {"what": "a test"}))
+found = search(problem, Random(), rate, torch.Generator().manual_seed(seed), SharedJournal(journal, "s", {"what": "a test"}))
 print(json.dumps([[c.spec.to_json(), c.rating] for c in found]))
 """
 
@@ -56,9 +56,9 @@ def spec(space):
 
 
 def test_what_is_told_is_there_for_who_opens_the_journal_next(tmp_path, spec):
-    first = Shared(tmp_path / "j.log", "s", {})
+    first = SharedJournal(tmp_path / "j.log", "s", {})
     assert first.claim(spec)
-    second = Shared(tmp_path / "j.log", "s", {})
+    second = SharedJournal(tmp_path / "j.log", "s", {})
     assert not second.claim(spec)
     first.tell(spec, -0.5)
     assert second.others() == {spec: -0.5}
@@ -66,13 +66,13 @@ def test_what_is_told_is_there_for_who_opens_the_journal_next(tmp_path, spec):
 
 
 def test_a_claim_whose_process_died_is_taken_over_and_one_given_back_too(tmp_path, spec):
-    first = Shared(tmp_path / "j.log", "s", {}, patience=0.0)
+    first = SharedJournal(tmp_path / "j.log", "s", {}, patience=0.0)
     assert first.claim(spec)
-    assert Shared(tmp_path / "j.log", "s", {}, patience=0.0).claim(spec)
-    other = Shared(tmp_path / "k.log", "s", {})
+    assert SharedJournal(tmp_path / "j.log", "s", {}, patience=0.0).claim(spec)
+    other = SharedJournal(tmp_path / "k.log", "s", {})
     assert other.claim(spec)
     other.give_up(spec)
-    assert Shared(tmp_path / "k.log", "s", {}).claim(spec)
+    assert SharedJournal(tmp_path / "k.log", "s", {}).claim(spec)
 
 
 def test_a_rating_that_fails_gives_its_claim_back(tmp_path, space, generator):
@@ -81,24 +81,24 @@ def test_a_rating_that_fails_gives_its_claim_back(tmp_path, space, generator):
 
     problem = Problem(Choices(space), lambda spec: {"size": 1.0})
     with pytest.raises(KeyboardInterrupt):
-        search(problem, Random(), stop, generator, Shared(tmp_path / "j.log", "s", {}))
-    assert Shared(tmp_path / "j.log", "s", {}).count() == 0
+        search(problem, Random(), stop, generator, SharedJournal(tmp_path / "j.log", "s", {}))
+    assert SharedJournal(tmp_path / "j.log", "s", {}).count() == 0
 
 
 def test_a_study_of_another_search_is_refused(tmp_path):
-    Shared(tmp_path / "j.log", "s", {"probe": "512"})
+    SharedJournal(tmp_path / "j.log", "s", {"probe": "512"})
     with pytest.raises(SearchError, match=r"'s' in .* is another search \(probe: 512, not 64\): give another --study"):
-        Shared(tmp_path / "j.log", "s", {"probe": "64"})
+        SharedJournal(tmp_path / "j.log", "s", {"probe": "64"})
 
 
 def test_a_storage_that_is_a_folder_or_damaged_or_lost_is_one_line(tmp_path, spec):
     with pytest.raises(SearchError, match="cannot be used") as caught:
-        Shared(tmp_path, "s", {})
+        SharedJournal(tmp_path, "s", {})
     assert "\n" not in str(caught.value)
     (tmp_path / "damaged.log").write_text("{nonsense\n")
     with pytest.raises(SearchError, match="cannot be used"):
-        Shared(tmp_path / "damaged.log", "s", {})
-    lost = Shared(tmp_path / "lost.log", "s", {})
+        SharedJournal(tmp_path / "damaged.log", "s", {})
+    lost = SharedJournal(tmp_path / "lost.log", "s", {})
     (tmp_path / "lost.log").unlink()
     with pytest.raises(SearchError, match=r"lost\.log is gone; the ratings are kept in the run folder: start again"):
         lost.claim(spec)
@@ -109,6 +109,33 @@ def test_a_file_that_is_no_journal_is_refused_and_kept(tmp_path, content):
     file = tmp_path / "notes.txt"
     file.write_bytes(content)
     with pytest.raises(SearchError, match="cannot be used, as it is no journal of a search"):
-        Shared(file, "search", {})
+        SharedJournal(file, "search", {})
     assert file.read_bytes() == content
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("attributes", [{"spec": 7, "since": 0.0}, {"spec": {"units": []}, "since": 0.0}, {"spec": {}}])
+def test_a_journal_whose_trials_have_another_shape_is_one_line_that_names_the_file(tmp_path, attributes):
+    import optuna
+
+    shared = SharedJournal(tmp_path / "j.log", "s", {})
+    trial = optuna.trial.create_trial(value=1.0, user_attrs=attributes)
+    shared._study.add_trial(trial)
+    with pytest.raises(SearchError, match=r"j\.log holds a trial 0 that no search wrote") as caught:
+        shared.others()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_rating_that_is_nan_is_never_ranked_and_its_claim_is_given_back(tmp_path, space, generator):
+    problem = Problem(Choices(space), lambda spec: {"size": 1.0})
+    with pytest.raises(SearchError, match="the rating of a sub-network is no number"):
+        search(problem, Random(), lambda spec: float("nan"), generator, SharedJournal(tmp_path / "j.log", "s", {}))
+    assert SharedJournal(tmp_path / "j.log", "s", {}).count() == 0
+
+
+@pytest.mark.parametrize(("old", "new"), [("Alone", "SingleProcess"), ("Ledger", "Coordinator"), ("Shared", "SharedJournal")])
+def test_an_old_name_warns_and_is_the_new_one(old, new):
+    from slimformer import search as folder
+
+    with pytest.warns(DeprecationWarning, match=f"is now {new}"):
+        assert getattr(folder, old) is getattr(folder, new)
