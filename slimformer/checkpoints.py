@@ -120,7 +120,7 @@ def read_config(checkpoint: str, head: Mapping[str, Any] = NOTHING, changes: Map
 
     source = checkpoint.removeprefix(NEW)
     try:
-        config = transformers.AutoConfig.from_pretrained(source, **head)
+        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, **head)
     except Exception as error:  # json and the hub each have their own
         raise CheckpointError(f"cannot load a model from {source!r}: {first_line(error)}; {ADVICE}") from error
     return change_(config, changes)
@@ -168,6 +168,7 @@ def load_model(auto: str, checkpoint: str, attention: str, config: Any, may_be_n
             return make(config, attn_implementation=implementation, dtype=torch.float32)
         model, report = cls.from_pretrained(
             source,
+            trust_remote_code=False,
             config=config,
             attn_implementation=implementation,
             dtype=torch.float32,
@@ -225,7 +226,7 @@ def load_tokenizer(checkpoint: str, pads: bool = False) -> Any:
     source = checkpoint.removeprefix(NEW)
     advice = "give a folder with tokenizer.json, or save the tokenizer beside the weights"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # json, tokenizers and the hub each have their own
         raise CheckpointError(f"cannot load a tokenizer from {source!r}: {first_line(error)}; {advice}") from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):

@@ -123,7 +123,9 @@ class MaskedLM:
         from transformers import AutoModelForMaskedLM
 
         try:
-            model, report = AutoModelForMaskedLM.from_pretrained(checkpoint, dtype=torch.float32, output_loading_info=True)
+            model, report = AutoModelForMaskedLM.from_pretrained(
+                checkpoint, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+            )
         except Exception as error:  # safetensors, pickle, json and the hub each have their own
             raise CheckpointError(
                 f"cannot load a masked LM from {checkpoint!r}: {first_line(error)}; give one with --masked-lm, such as "

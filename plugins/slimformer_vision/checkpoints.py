@@ -78,7 +78,7 @@ def load_processor(checkpoint: str, config: Any) -> Any:
     try:
         if type_of_config(config) == "timm_wrapper":
             return transformers.TimmWrapperImageProcessor(config.pretrained_cfg, config.architecture)
-        return transformers.AutoImageProcessor.from_pretrained(source)
+        return transformers.AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # json, timm and the hub each have their own
         raise CheckpointError(
             f"cannot load an image processor from {source!r}: {first_line(error)}; save preprocessor_config.json beside the "

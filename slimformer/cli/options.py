@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,10 +86,19 @@ def open_run(run_folder: Path | None) -> tuple[RunFolder, Recipe]:
     return folder, recipe_of(folder)
 
 
+def finite(value: object) -> object:
+    """A JSON document with null for numbers that JSON does not have: NaN and infinity."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def show(document: Any, as_json: bool, lines: Callable[[], Iterable[Any]]) -> None:
     """Print a result: as one JSON document, or for people."""
     if as_json:
-        print(json.dumps(document))
+        print(json.dumps(finite(document)))
         return
     from slimformer.cli.console import out
 

@@ -140,7 +140,7 @@ def _class_of(source: str) -> tuple[Any, Any]:
     import transformers
 
     try:
-        config = transformers.AutoConfig.from_pretrained(source)
+        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
         return class_for(config), config
     except Exception as error:  # configurations check their values by errors of their own
         raise CheckpointError(f"{source} describes no transformers model: {first_line(error)}") from error

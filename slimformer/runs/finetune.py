@@ -61,6 +61,6 @@ def finetune(folder: RunFolder, recipe: Recipe, spec: SubnetSpec, steps: int, re
     remove(checkpoints)
     student.eval()
     example = backbone_for(student.model).example(student.model, 2, 16)
-    processor = AutoProcessor.from_pretrained(folder.supernet)
+    processor = AutoProcessor.from_pretrained(folder.supernet, trust_remote_code=False)
     export(student, spec, processor, example, folder.search / "finetuned", dtype_of(student))
     return student

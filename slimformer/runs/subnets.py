@@ -102,7 +102,7 @@ def processor_of(folder: RunFolder) -> Any:
     from transformers import AutoProcessor
 
     try:
-        return AutoProcessor.from_pretrained(folder.supernet)
+        return AutoProcessor.from_pretrained(folder.supernet, trust_remote_code=False)
     except Exception as error:  # json, tokenizers and transformers each have their own
         reason = str(error).strip().partition("\n")[0]
         raise RunError(f"the tokenizer in {folder.supernet} is damaged ({reason}): {MEND}") from error

@@ -37,8 +37,8 @@ def inputs_of(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """The inputs of a batch without its labels; an encoder-decoder's decoder gets the tokens that it would get with them."""
     inputs, labels = without_labels(batch), batch.get("labels")
     shift = getattr(network, "prepare_decoder_input_ids_from_labels", None)
-    wanted = shift is not None and _has_decoder(network) and labels is not None and labels.dim() == 2
-    if wanted and not {"decoder_input_ids", "decoder_inputs_embeds"} & set(inputs):
+    is_missing = not {"decoder_input_ids", "decoder_inputs_embeds"} & set(inputs)
+    if shift is not None and _has_decoder(network) and labels is not None and labels.dim() == 2 and is_missing:
         inputs["decoder_input_ids"] = shift(labels=labels)
     return inputs
 

@@ -64,7 +64,7 @@ def _case_of(checkpoint: str, dtype: torch.dtype, count: int, seed: int) -> Case
     load_plugins()
     source = resolve(checkpoint)
     try:
-        config = transformers.AutoConfig.from_pretrained(source)
+        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
         cls: Any = class_for(config)
         model, report = cls.from_pretrained(source, dtype=dtype, output_loading_info=True)
         check_complete({**report, "unexpected_keys": ()})

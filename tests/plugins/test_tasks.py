@@ -497,7 +497,7 @@ def test_f1_is_of_the_class_that_is_called_positive(tmp_path: Path, checkpoint: 
     data = TextFiles(file, file, metric="f1", positive="fraud").load(checkpoint)
     assert data.score("validation", (np.tile([0.0, 1.0], (20, 1)),))["f1"] == 0
     assert data.score("validation", (np.tile([1.0, 0.0], (20, 1)),))["f1"] == pytest.approx(200 / 3)
-    assert "not one of two classes" in error_of(TextFiles(file, metric="f1", positive="fruad"), checkpoint)
+    assert "is not one of the labels" in error_of(TextFiles(file, metric="f1", positive="fruad"), checkpoint)
 
 
 def test_a_files_name_is_no_pattern(tmp_path: Path) -> None:
