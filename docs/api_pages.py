@@ -12,8 +12,8 @@ from pathlib import Path
 from docstring_markup import to_rst
 
 FOLDERS = (
-    "axes", "backbones", "costs", "discovery", "distillation", "export", "importance", "recipe", "rewiring", "search", "supernet",
-    "tasks", "testing", "training",
+    "axes", "backbones", "costs", "discovery", "distillation", "export", "importance", "recipe", "repair", "rewiring",
+    "search", "supernet", "tasks", "testing", "training",
 )  # fmt: skip
 """The folders with a page; `slimformer` itself has one too."""
 
@@ -28,7 +28,7 @@ def undocumented() -> list[str]:
     missing = []
     for module in public_modules():
         package = importlib.import_module(module)
-        missing += [f"{module}.{name}" for name in package.__all__ if not docstring(module, name)]
+        missing += [f"{module}.{name}" for name in package.__all__ if not name.startswith("__") and not docstring(module, name)]
     return missing
 
 
@@ -67,7 +67,7 @@ def page(module: str) -> str:
     package = importlib.import_module(module)
     intro = to_rst((package.__doc__ or "").splitlines())
     parts = [module, "=" * len(module), "", f".. module:: {module}", "", *intro, ""]
-    for name in package.__all__:
+    for name in (name for name in package.__all__ if not name.startswith("__")):
         value = getattr(package, name)
         home = _home(module, name)
         if inspect.ismodule(value):

@@ -36,3 +36,4 @@ class Repair(Protocol):
 
 
 REPAIRS: Registry[Repair] = Registry("repair", "repairs")
+"""Repairs by name."""
