@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,28 +13,15 @@ import torch
 from slimformer.distillation import Labels, Largest
 from slimformer.errors import InterruptedRunError, RunError
 from slimformer.files import write_whole
-from slimformer.training import Machine, Optimisation
 from slimformer.training.checkpointing import PARTIAL, last_checkpoint
 from tests.conftest import build_tiny
+from tests.killed_stage import MACHINE, STEPS, same, stage
 from tests.tiny import Silent, tiny_data, tiny_job, train
-
-MACHINE = Machine(batch_size=4, precision="fp32", log_steps=1, save_steps=2)
-STEPS = Optimisation(max_steps=5, learning_rate=1e-3, schedule="constant")
-OPERATIONS = ("replace", "rename", "mkdir", "unlink", "rmdir", "fsync")
-
-
-def stage(folder: Path, progress: Silent | None = None) -> dict[str, torch.Tensor]:
-    job = tiny_job(build_tiny(), STEPS, Largest(), terms=[("labels", Labels())])
-    return train(job, MACHINE, folder, progress or Silent(), data=tiny_data(16))
 
 
 @pytest.fixture(scope="module")
 def wanted(tmp_path_factory) -> dict[str, torch.Tensor]:
     return stage(tmp_path_factory.mktemp("whole"))
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(one[name], other[name]) for name in one)
 
 
 class StopAtTheEnd(Silent):
@@ -85,48 +71,21 @@ def test_a_loss_that_is_not_finite_stops_the_stage_and_is_named(tmp_path):
         train(job, MACHINE, tmp_path, Silent(), data=tiny_data(16))
 
 
-def killed(folder: Path, number: int) -> int:
-    """Run the stage in a fork that dies at its n-th file operation; returns the exit code, 137 if it died."""
-    context = multiprocessing.get_context("fork")
-    process = context.Process(target=_dying, args=(folder, number))
-    process.start()
-    process.join(120)
-    assert process.exitcode is not None, "the stage hangs"
-    return process.exitcode
+ROOT = Path(__file__).parents[2]
 
 
-def _dying(folder: Path, number: int) -> None:
-    left = [number]
-
-    def counted(real):
-        def call(*args, **kwargs):
-            left[0] -= 1
-            if left[0] == 0:
-                os._exit(137)
-            return real(*args, **kwargs)
-
-        return call
-
-    for name in OPERATIONS:
-        setattr(os, name, counted(getattr(os, name)))
-    stage(folder)
-    os._exit(0)
+def kill_at(points, folder: Path) -> int:
+    """Kill the stage at each of the file operations and resume it, in a process of its own; returns how often it died."""
+    command = [sys.executable, "-m", "tests.killed_stage", str(folder), *map(str, points)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[-1])
 
 
-def check_points(points, tmp_path: Path, wanted: dict[str, torch.Tensor]) -> int:
-    died = 0
-    for number in points:
-        folder = tmp_path / str(number)
-        died += killed(folder, number) == 137
-        assert same(stage(folder), wanted), f"killed at operation {number}"
-        shutil.rmtree(folder, ignore_errors=True)
-    return died
-
-
-def test_a_stage_killed_at_a_file_operation_resumes_to_the_same_bits(tmp_path, wanted):
-    assert check_points((3, 12, 25, 40), tmp_path, wanted) == 4
+def test_a_stage_killed_at_a_file_operation_resumes_to_the_same_bits(tmp_path):
+    assert kill_at((3, 12, 25, 40), tmp_path) == 4
 
 
 @pytest.mark.slow
-def test_a_stage_killed_at_each_of_100_file_operations_resumes_to_the_same_bits(tmp_path, wanted):
-    assert check_points(range(1, 101), tmp_path, wanted) >= 40
+def test_a_stage_killed_at_each_of_100_file_operations_resumes_to_the_same_bits(tmp_path):
+    assert kill_at(range(1, 101), tmp_path) >= 40
