@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +72,7 @@ def run_stage(job: Job, data: TaskData, machine: Machine, folder: Path, progress
     if machine.group_by_length and "input_ids" not in data.train[0]:
         raise DataError("the examples of this task are all of one length: remove machine.group_by_length")
     watcher = _Watcher(job.name, progress)
-    with _soft_interrupt(watcher):
+    with _soft_interrupt(watcher), _kept_use_cache(job.step.supernet.model):
         try:
             trainer = ElasticTrainer(job, data, _arguments(job, machine, folder), watcher)
             checkpoint = last_checkpoint(folder)
@@ -194,6 +194,7 @@ class ElasticTrainer(Trainer):
         if self.accelerator.sync_gradients:
             self._passes = 0
             self.watcher.stopped = self._average_gradients_(model)
+            self._check_gradients(model, loss.terms)
         self._check_finite(loss.terms)
         self.watcher.add(loss.terms)
         return loss.total * share
@@ -202,7 +203,12 @@ class ElasticTrainer(Trainer):
         return str(Path(str(self.args.output_dir)) / PARTIAL)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write a checkpoint aside, and give it its name once it is whole; older ones go after that."""
+        """Write a checkpoint aside, and give it its name once it is whole; older ones go after that.
+
+        Raises: RunError for weights that are not finite: the last good checkpoint stays.
+        """
+        if not _are_finite(model.parameters()):
+            raise self._not_finite("a weight", self.state.global_step)
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
@@ -214,17 +220,30 @@ class ElasticTrainer(Trainer):
         self._load_from_checkpoint(str(checkpoint))
         self.state = TrainerState.load_from_json(str(checkpoint / STATE))
 
+    def _check_gradients(self, model: nn.Module, terms: Mapping[str, Tensor]) -> None:
+        """Check the averaged gradients before the optimizer uses them, so that all processes stop at the same step.
+
+        With a gradient scaler (fp16) infinite gradients are normal: it skips the step.
+        Raises: RunError naming the loss term, if this process had one that is not finite.
+        """
+        if getattr(self.accelerator, "scaler", None) is None and not _are_finite(p.grad for p in model.parameters()):
+            bad = [name for name, value in terms.items() if not _are_finite([value])]
+            raise self._not_finite(f"the loss term {bad[0]!r}" if bad else "a gradient", self.state.global_step + 1)
+
+    def _not_finite(self, what: str, step: int) -> RunError:
+        return RunError(
+            f"stage {self.job.name!r}, step {step}: {what} is not finite; lower its learning_rate, check the data, or train "
+            'with machine.precision = "fp32"'
+        )
+
     def _check_finite(self, terms: Mapping[str, Tensor]) -> None:
         """Raises: RunError at the first loss that is not finite; on a GPU, which would have to wait, when numbers are logged."""
         step = self.state.global_step + 1
         if self.args.device.type != "cpu" and step % self.args.logging_steps:
             return
         for name, value in terms.items():
-            if not bool(torch.isfinite(value.detach()).all()):
-                raise RunError(
-                    f"stage {self.job.name!r}, step {step}: the loss term {name!r} is {float(value)}; lower its learning_rate, "
-                    'check the data, or train with machine.precision = "fp32"'
-                )
+            if not _are_finite([value]):
+                raise self._not_finite(f"the loss term {name!r}", step)
 
     def _specs(self) -> Sequence[Any]:
         return self.job.sampler(self.job.space, self._generator())
@@ -320,6 +339,24 @@ class _Watcher(TrainerCallback):
         self._terms, self._count = {}, 0
         if state.is_world_process_zero:
             self.progress.advance(self.stage, state.global_step, {k: float(v) for k, v in logs.items()} | parts)
+
+
+def _are_finite(tensors: Iterable[Tensor | None]) -> bool:
+    """Whether every number of the tensors is finite; one wait for the device in all."""
+    checked = [torch.isfinite(tensor.detach()).all() for tensor in tensors if tensor is not None]
+    return not checked or bool(torch.stack(checked).all())
+
+
+@contextmanager
+def _kept_use_cache(model: nn.Module) -> Iterator[None]:
+    """Give the configuration its `use_cache` back afterwards: the Trainer turns it off, and exports would keep that."""
+    config = getattr(model, "config", None)
+    before = getattr(config, "use_cache", None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            setattr(config, "use_cache", before)  # noqa: B010
 
 
 @contextmanager

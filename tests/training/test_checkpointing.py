@@ -67,8 +67,54 @@ def test_a_loss_that_is_not_finite_stops_the_stage_and_is_named(tmp_path):
     model = build_tiny()
     model.classifier.weight.data[0, 0] = torch.nan
     job = tiny_job(model, STEPS, Largest(), terms=[("labels", Labels())])
-    with pytest.raises(RunError, match=r"step 1: the loss term 'labels' is nan; lower its learning_rate"):
+    with pytest.raises(RunError, match=r"step 1: the loss term 'labels' is not finite; lower its learning_rate"):
         train(job, MACHINE, tmp_path, Silent(), data=tiny_data(16))
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_step_and_the_last_good_checkpoint_resumes(tmp_path, monkeypatch):
+    from slimformer.training.trainer import ElasticTrainer
+
+    average = ElasticTrainer._average_gradients_
+
+    def poisoned(self, model):
+        stop = average(self, model)
+        if self.state.global_step == 3:
+            model.get_input_embeddings().weight.grad[0, 0] = torch.nan
+        return stop
+
+    wanted = stage(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(ElasticTrainer, "_average_gradients_", poisoned)
+        with pytest.raises(RunError, match=r"step 4: a gradient is not finite"):
+            stage(tmp_path / "stopped")
+    assert same(stage(tmp_path / "stopped"), wanted)
+
+
+def test_weights_that_are_not_finite_are_never_saved_over_the_last_good_checkpoint(tmp_path, monkeypatch):
+    from slimformer.training.trainer import ElasticTrainer
+
+    wanted = stage(tmp_path / "whole")
+    step = ElasticTrainer.training_step
+
+    def spoiled(self, model, *rest):
+        loss = step(self, model, *rest)
+        if self.state.global_step == 3:
+            model.get_input_embeddings().weight.data[0, 0] = torch.nan  # the weights after step 4
+        return loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ElasticTrainer, "training_step", spoiled)
+        with pytest.raises(RunError, match=r"step 4: a weight is not finite"):
+            stage(tmp_path / "stopped")
+    assert same(stage(tmp_path / "stopped"), wanted)
+
+
+def test_the_configuration_keeps_its_use_cache(tmp_path):
+    model = build_tiny()
+    model.config.use_cache = True
+    job = tiny_job(model, STEPS, Largest(), terms=[("labels", Labels())])
+    train(job, MACHINE, tmp_path, Silent(), data=tiny_data(16))
+    assert model.config.use_cache is True
 
 
 ROOT = Path(__file__).parents[2]
